@@ -1,0 +1,44 @@
+# Everything starts here: `make help` lists it. Needs Python 3.11 or 3.12 and a C++ compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PORT ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint types check ui clean
+
+help:  ## list the commands
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make the virtual environment and install everything
+
+# The stamp is written last, so that an interrupted install is done again.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "error: Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$$(sed -n 's/^uv==//p' constraints.txt)
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: $(STAMP)  ## run the pipeline, data to report; only what changed is redone
+	$(BIN)/dvc repro
+	@echo "report: $(CURDIR)/report/index.html    dashboard: make ui"
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## style: ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## types: mypy
+	$(BIN)/mypy
+
+check: lint types test  ## style, types and tests, as the CI does
+
+ui: $(STAMP)  ## open the MLflow dashboard on 127.0.0.1:5000 (PORT=... for another port)
+	$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
+
+clean:  ## remove what can be made again: runs, prepared data, reports (never your environment or mlflow.db)
+	rm -rf build runs report data/prepared outputs multirun

@@ -1,0 +1,1 @@
+"""Re-run, compare and extend the DeepLab line of semantic segmentation."""

@@ -1,0 +1,1 @@
+"""Files to (image, label) tensors: manifests, verified fetch, formats, transforms."""

@@ -1,0 +1,1 @@
+"""The confusion matrix and the figures that come from it."""

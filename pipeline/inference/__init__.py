@@ -1,0 +1,1 @@
+"""Multi-scale and flipped whole-image prediction, and the dense CRF."""

@@ -1,0 +1,1 @@
+"""Tensors to logits: backbones, ASPP, decoder, weights, cost."""

@@ -1,0 +1,1 @@
+"""Feature extractors whose atrous rates are decided when they are built."""

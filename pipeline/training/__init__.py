@@ -1,0 +1,1 @@
+"""The Lightning task, its schedule, callbacks and resume."""
