@@ -1,0 +1,38 @@
+"""What every entry point shares: how it ends when something is wrong."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import UserError
+
+# Hydra prints errors in its own words unless told to raise them; `explain` says them in ours.
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`; a user's mistake ends in one line on stderr and exit code 1."""
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", code=130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the project's disk"
+        fail(f"{where}: the disk is full; make room and run the same command again")
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+            raise
+        from pipeline.composition import explain
+
+        fail(str(explain(error)))
+
+
+def fail(message: str, code: int = 1) -> None:
+    """Print the one line and leave."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
