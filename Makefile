@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The stages call `python`: theirs is the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 PORT ?= 5000
 
 .DEFAULT_GOAL := help

@@ -18,12 +18,11 @@ from pipeline.errors import UserError, nearest
 from pipeline.files import write_whole
 from pipeline.paths import CONF, PROJECT
 
-#: What each resolved file holds. `trainer` stands alone: no stage depends on it, because nothing
-#: in it changes a result.
+#: What each resolved file holds. No stage depends on the trainer's: nothing in it changes a result.
 SECTIONS = {
     "train": ("dataset", "seed", "variant", "model", "train"),
     "evaluate": ("dataset", "variant", "evaluate", "crf"),
-    "trainer": ("trainer",),
+    "trainer": ("trainer", "overrides"),
 }
 
 
@@ -141,6 +140,7 @@ def _resolve(name: str, overrides: list[str]) -> Config:
     except UserError as error:
         raise UserError(f"params.yaml: variants.{name}: {error}") from error
     config.variant = name
+    config.overrides = list(overrides)
     return config
 
 
@@ -155,7 +155,8 @@ def explain(error: BaseException) -> UserError:
         if isinstance(cause, MissingConfigException):
             return _missing_preset(cause)
     text = " ".join(str(cause) for cause in chain)
-    key = next((str(cause.full_key) for cause in chain if getattr(cause, "full_key", None)), None)
+    found_keys = (getattr(cause, "full_key", None) for cause in chain)
+    key = next((str(found) for found in found_keys if found), None)
     if key is None and (found := re.search(r"full_key: (\S+)", text)):
         key = found.group(1)
     if key is not None and "not in" in text:
@@ -178,7 +179,9 @@ def _missing_preset(error: MissingConfigException) -> UserError:
     missing = error.missing_cfg_file or "?"
     group, _, name = missing.rpartition("/")
     if missing == "params":
-        return UserError(f"{PROJECT / 'params.yaml'}: missing; restore it (git checkout params.yaml)")
+        return UserError(
+            f"{PROJECT / 'params.yaml'}: missing; restore it (git checkout params.yaml)"
+        )
     options = error.options or [path.stem for path in (CONF / group).glob("*.yaml")]
     return UserError(f"{group}={name}: no such preset in conf/{group}; {nearest(name, options)}")
 

@@ -132,6 +132,8 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     crf: CrfConfig = field(default_factory=CrfConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    #: The overrides that made this run, for its name and its row in MLflow.
+    overrides: list[str] = field(default_factory=list)
     #: Name -> Hydra overrides; what `dvc repro` compares. Empty in a resolved configuration.
     variants: dict[str, list[str]] = field(default_factory=dict)
 

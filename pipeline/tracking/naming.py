@@ -1,0 +1,57 @@
+"""What a row of MLflow is called: its params, tags and metrics."""
+
+import dataclasses
+from typing import Any
+
+from pipeline.config import Config, architecture
+
+#: The settings that every row shows, swept or not: the axes of the comparison.
+AXES = ("model.backbone", "model.output_stride", "model.aspp", "model.decoder")
+
+#: metrics.json -> MLflow. `test/` is the split that `evaluate.split` names.
+EVALUATION_METRICS = {
+    "miou": "test/miou",
+    "miou_ms_flip": "test/miou_ms_flip",
+    "miou_crf": "test/miou_crf",
+    "miou_ms_flip_crf": "test/miou_ms_flip_crf",
+    "pixel_accuracy": "test/pixel_accuracy",
+    "crf_gain": "crf/gain",
+    "params_m": "cost/params_m",
+    "gmacs": "cost/gmacs",
+    "ms_per_image": "cost/ms_per_image",
+}
+
+
+def swept_params(config: Config) -> dict[str, Any]:
+    """The axes and the keys that the run's overrides set, with their values."""
+    values = flatten(dataclasses.asdict(config))
+    keys = [word.lstrip("+~").partition("=")[0] for word in config.overrides]
+    return {key: values[key] for key in (*AXES, *keys) if key in values}
+
+
+def tags(config: Config, signature: str, digest: str) -> dict[str, str]:
+    """The row's tags."""
+    return {
+        "architecture": architecture(config.model),
+        "variant": config.variant or "",
+        "signature": signature,
+        "data.digest": digest,
+    }
+
+
+def evaluation_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """metrics.json under MLflow's names, with test/iou/<class>; absent classes are left out."""
+    named = {EVALUATION_METRICS[key]: metrics[key] for key in EVALUATION_METRICS if key in metrics}
+    per_class = {f"test/iou/{name}": value for name, value in metrics["iou"].items()}
+    return {key: value for key, value in (named | per_class).items() if value is not None}
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, its keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

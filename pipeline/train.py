@@ -1,0 +1,40 @@
+"""Stage `train@<variant>`, and the Hydra application of ad-hoc runs and sweeps.
+
+dvc repro                                                      every variant of params.yaml
+python -m pipeline.train model.output_stride=8                 one run, in outputs/
+python -m pipeline.train -m model.output_stride=8,16 seed=0,1  a grid, in multirun/
+"""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pipeline.composition import plain_experiment, register, to_config
+from pipeline.entry import run
+from pipeline.paths import CONF, PREPARED
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def train(composed: DictConfig) -> None:
+    """Train one composed configuration in Hydra's folder of the run."""
+    config = to_config(composed)
+    job = HydraConfig.get()
+    config.overrides = config.overrides or list(job.overrides.task)
+    config.variant = config.variant or job.job.override_dirname or "default"
+    from pipeline.training.run import train_run  # torch and Lightning take seconds to import
+
+    train_run(config, Path(job.runtime.output_dir), PREPARED / config.dataset)
+
+
+def main() -> None:
+    """Hand the command line to Hydra."""
+    register()
+    sys.argv[1:] = plain_experiment(sys.argv[1:])
+    train()
+
+
+if __name__ == "__main__":
+    run(main)

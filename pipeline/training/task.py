@@ -1,0 +1,107 @@
+"""What one training and one validation step do."""
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from pipeline.config import TrainConfig
+from pipeline.datasets.transforms import VOID
+from pipeline.evaluation.confusion import ConfusionMatrix
+from pipeline.inference.whole_image import probabilities
+from pipeline.models.deeplab import DeepLab
+from pipeline.training.schedule import poly
+
+
+class SegmentationTask(LightningModule):
+    """Pixel-wise cross-entropy at full resolution, SGD with momentum, poly learning rate.
+
+    v3, section 4: the logits are upsampled to the label's size, not the label shrunk to theirs.
+
+    Args:
+        network: images in [0, 1] to logits.
+        config: the schedule.
+        num_classes: without void.
+    """
+
+    def __init__(self, network: DeepLab, config: TrainConfig, num_classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.num_classes = num_classes
+        self.matrix = ConfusionMatrix(num_classes)
+        #: The mean training loss since the last validation, for the history.
+        self.losses: list[Tensor] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Images B x 3 x c x c and labels B x c x c to the mean loss of the valid pixels."""
+        images, labels = batch
+        images = images.contiguous(memory_format=torch.channels_last)
+        loss = cross_entropy(self.network(images), labels)
+        self.losses.append(loss.detach())
+        self.log("train/loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Count anew."""
+        self.matrix = ConfusionMatrix(self.num_classes)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, str], _: int) -> None:
+        """A whole image, 3 x H x W, scored at its own size, single scale."""
+        image, label, identifier = batch
+        scores = probabilities(self.network, image, output_stride=self.network.output_stride)
+        self.matrix.update(label, scores.argmax(0), source=identifier)
+
+    def on_validation_epoch_end(self) -> None:
+        """One confusion matrix over the whole split, summed over the processes."""
+        if self.trainer.world_size > 1:
+            counts = torch.as_tensor(self.matrix.counts, device=self.device)
+            total = self.trainer.strategy.reduce(counts, reduce_op="sum")
+            self.matrix.counts = torch.as_tensor(total).cpu().numpy()
+        self.log("val/miou", self.matrix.miou(), prog_bar=True, logger=False, rank_zero_only=True)
+
+    def mean_loss(self) -> float:
+        """The mean loss since this was last asked; NaN before the first iteration."""
+        mean = torch.stack(self.losses).mean().item() if self.losses else float("nan")
+        self.losses.clear()
+        return mean
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """SGD in two groups, the backbone's and the head's, with the poly policy by iteration."""
+        config = self.config
+        backbone = list(self.network.backbone.parameters())
+        inside = {id(parameter) for parameter in backbone}
+        head = [p for p in self.network.parameters() if id(p) not in inside]
+        groups = [
+            {"params": backbone, "lr": config.learning_rate},
+            {"params": head, "lr": config.learning_rate * config.head_multiplier},
+        ]
+        optimizer = SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+        schedule = LambdaLR(optimizer, poly(config.iterations, config.power))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def train(self, mode: bool = True) -> "SegmentationTask":
+        """Training mode; frozen batch norm stays frozen."""
+        super().train(mode)
+        if mode and self.config.freeze_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over the valid pixels; 0 where all are void.
+
+    Args:
+        logits: B x C x H x W.
+        labels: int64 B x H x W, void 255.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="sum")
+    return total / (labels != VOID).sum().clamp(min=1)

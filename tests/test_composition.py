@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.composition import compose_variants, load_config, load_resolved
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.paths import CONF, PROJECT
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+STUDIES = sorted((CONF / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.bakbone=resnet18", "model.bakbone: no such key; did you mean 'backbone'?"),
+        ("trian.iterations=1", "trian: no such key; did you mean 'train'?"),
+        ("+train.iteratons=1", "train.iteratons: no such key; did you mean 'iterations'?"),
+        ("+nothing.like.it=1", "nothing: no such key;"),
+        ("model.backbone=resnt18", "model.backbone=resnt18: did you mean 'resnet18'?"),
+        ("model.aspp=atrous", "model.aspp=atrous: did you mean 'no_atrous'?"),
+        ("model=deeplab_v33", "model=deeplab_v33: no such preset in conf/model; did you mean"),
+        ("+experiment=none", "experiment=none: no such preset in conf/experiment;"),
+        ("debug=over_fit", "debug=over_fit: no such preset in conf/debug; did you mean 'overfit'?"),
+        ("model.output_stride=12", "model.output_stride=12: mobilenet_v2 can be built at output"),
+        ("model.output_stride=wide", "model.output_stride: invalid literal"),
+        ("train.crop_size=33", "train.crop_size=33: too small for model.output_stride=16; at least"),
+        ("train.crop_size=100", "the nearest are 97 and 113"),
+        ("train.learning_rate=0", "train.learning_rate=0.0: must be above 0"),
+        ("train.scale_min=3", "must be 0 < scale_min <= scale_max"),
+        ("evaluate.scales=[]", "evaluate.scales=[]: a list of scales above 0"),
+        ("crf.sigma_beta=0", "crf.sigma_beta=0.0: must be above 0"),
+        ("trainer.devices=0", "trainer.devices=0: must be at least 1"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_with_what_is_allowed(override: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config([override])
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_decoder_behind_summed_class_scores_is_refused() -> None:
+    with pytest.raises(UserError, match="a decoder needs features"):
+        load_config(["model=deeplab_v2", "model.decoder=true"])
+
+
+def test_rates_without_atrous_branches_are_refused_not_ignored() -> None:
+    with pytest.raises(UserError, match="no atrous branches"):
+        load_config(["model.aspp=no_atrous", "model.rates=[6]"])
+
+
+def test_a_debug_preset_wins_over_an_experiment_and_the_command_line_over_both() -> None:
+    both = load_config(["+experiment=v3_resnet101_aspp", "debug=overfit"])
+    assert (both.model.backbone, both.train.iterations) == ("resnet101", 100)
+    last = load_config(["experiment=v3_resnet101_aspp", "debug=overfit", "train.iterations=7"])
+    assert last.train.iterations == 7
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_says_how_to_run_it(name: str) -> None:
+    assert isinstance(load_config([f"+experiment={name}"]), Config)
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    assert f"+experiment={name}" in text.split("# to run: ")[1].splitlines()[0]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_every_ready_made_study_composes(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.composition.PROJECT", tmp_path)
+    (tmp_path / "params.yaml").write_text(study.read_text())
+    names = compose_variants(tmp_path / "configs")
+    assert names == list(yaml.safe_load(study.read_text())["variants"])
+
+
+def test_variants_are_resolved_each_into_files_of_its_own(tmp_path: Path) -> None:
+    names = compose_variants(tmp_path)
+    assert names == list(yaml.safe_load((PROJECT / "params.yaml").read_text())["variants"])
+    for name in names:
+        trained = load_resolved(tmp_path, "train", name)
+        assert trained.variant == name
+        assert trained.overrides
+        # The CRF is not in what a training depends on.
+        assert "crf" not in yaml.safe_load((tmp_path / "train" / f"{name}.yaml").read_text())
+
+
+def test_a_removed_variant_leaves_no_configuration_behind(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "gone.yaml").write_text("seed: 0\n")
+    compose_variants(tmp_path)
+    assert not (tmp_path / "train" / "gone.yaml").exists()
+
+
+def test_nothing_is_written_when_one_variant_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.composition.PROJECT", tmp_path)
+    text = (PROJECT / "params.yaml").read_text() + "  wrong: [model.output_stride=7]\n"
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"variants\.wrong: model\.output_stride=7"):
+        compose_variants(tmp_path / "configs")
+    assert not (tmp_path / "configs").exists()
+
+
+def test_an_unknown_key_in_params_yaml_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.composition.PROJECT", tmp_path)
+    text = (PROJECT / "params.yaml").read_text().replace("  iterations:", "  iteratons:", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"train\.iteratons: no such key; did you mean"):
+        load_config([])
+
+
+def test_an_unknown_variant_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    compose_variants(tmp_path)
+    with pytest.raises(UserError, match="did you mean 'v3-mnv2-os16'"):
+        load_resolved(tmp_path, "evaluate", "v3-mnv2-os61")
