@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from pipeline.config import TrainConfig
+from pipeline.datasets.images import read_image, read_label
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.transforms import TrainTransform
 from pipeline.errors import UserError
@@ -175,16 +174,9 @@ class SegmentationData(LightningDataModule):
 
 def read_pair(data: Prepared, identifier: str) -> tuple[Tensor, Tensor]:
     """An image, uint8 3 x H x W, and its label, uint8 H x W."""
-    path = data.image_path(identifier)
-    try:
-        with Image.open(path) as opened:
-            image = v2.functional.pil_to_tensor(opened.convert("RGB"))
-        path = data.label_path(identifier)
-        with Image.open(path) as opened:
-            label = torch.from_numpy(np.array(opened, dtype=np.uint8))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); run `dvc repro -f augment`") from error
-    return image, label
+    image = torch.from_numpy(read_image(data.image_path(identifier)).copy())
+    label = torch.from_numpy(read_label(data.label_path(identifier)).copy())
+    return image.permute(2, 0, 1), label
 
 
 def _mix(seed: int, view: int) -> int:

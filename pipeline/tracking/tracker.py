@@ -41,6 +41,13 @@ class Tracker:
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self._guard(lambda: self._open(experiment, name))
 
+    @classmethod
+    def off(cls) -> "Tracker":
+        """A tracker that logs nothing: for all processes of a run but the first."""
+        tracker = cls.__new__(cls)
+        tracker.run_id, tracker._client = None, None
+        return tracker
+
     def _open(self, experiment: str, name: str) -> None:
         # The store prints a line for each migration of a new database.
         logging.getLogger("alembic").setLevel(logging.WARNING)

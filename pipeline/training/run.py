@@ -15,6 +15,7 @@ import torch
 import yaml
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import Config
 from pipeline.datasets.datamodule import SegmentationData
@@ -23,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
 from pipeline.models.deeplab import DeepLab, build_model
 from pipeline.models.weights import load_weights
+from pipeline.paths import PROJECT
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork, LastState
@@ -47,40 +49,57 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
     quiet()
     data = load_prepared(prepared)
     stamp = signature(config, data.digest)
+    # Lightning starts the other processes by this same command: only the first one writes.
+    first = is_first()
     folder.mkdir(parents=True, exist_ok=True)
-    resume = unfinished(folder, stamp)
+    record = unfinished(folder, stamp)
+    resumed = record is not None
+    if first and not resumed:
+        clear(folder)
     seed_everything(config.seed, workers=True, verbose=False)
     network = build_model(config.model, len(data.classes))
-    print(f"weights: {load_weights(network, config.model.weights).summary()}", flush=True)
+    report = load_weights(network, weights_place(config))
 
-    record: dict[str, Any] = resume or {"signature": stamp, "data_digest": data.digest}
-    name = config.variant or folder.name
-    tracker = Tracker(config.dataset, name, record.get("run_id"))
-    record |= {"run_id": tracker.run_id, "finished": False, **_environment(config)}
-    values = dataclasses.asdict(config)
-    write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
-    write_json(folder / "run.json", record)
-    tracker.params(swept_params(config))
-    tracker.tags(tags(config, stamp, data.digest))
-    tracker.dataset(config.dataset, data.digest)
-    tracker.artifact(folder / "config.yaml")
-
+    record = record or {"signature": stamp, "data_digest": data.digest, "seconds": 0.0}
+    tracker = _open_row(config, folder, data, record) if first else Tracker.off()
+    if first:
+        print(f"weights: {report.summary()}", flush=True)
     started = time.monotonic()
     try:
-        _fit(config, folder, data, network, tracker, stamp, resumed=resume is not None)
+        _fit(config, folder, data, network, tracker, stamp, resumed)
     except BaseException:
         tracker.finish("FAILED")
         raise
-    record["seconds"] = record.get("seconds", 0.0) + time.monotonic() - started
-    record["finished"] = True
+    if first:
+        record["seconds"] += time.monotonic() - started
+        write_json(folder / "run.json", record | {"finished": True})
+        tracker.finish()
+
+
+def _open_row(config: Config, folder: Path, data: Prepared, record: dict[str, Any]) -> Tracker:
+    """Open the run's row in MLflow, and write down what the run is before it starts."""
+    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"))
+    record |= {"run_id": tracker.run_id, "finished": False, **_environment(config)}
+    values = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+    write_whole(folder / "config.yaml", values)
     write_json(folder / "run.json", record)
-    tracker.finish()
+    tracker.params(swept_params(config))
+    tracker.tags(tags(config, record["signature"], data.digest))
+    tracker.dataset(config.dataset, data.digest)
+    tracker.artifact(folder / "config.yaml")
+    return tracker
+
+
+def weights_place(config: Config) -> str | None:
+    """`model.weights`, a relative path of which starts at the project's root."""
+    weights = config.model.weights
+    return weights if weights in (None, "imagenet") else str(PROJECT / str(weights))
 
 
 def unfinished(folder: Path, stamp: str) -> dict[str, Any] | None:
     """The record of a run of this signature that was stopped here; None: start anew.
 
-    A finished run, or one of another signature, is not resumed: what it left is removed.
+    A finished run, or one of another signature, is not resumed.
     """
     try:
         record: dict[str, Any] = json.loads((folder / "run.json").read_text())
@@ -88,13 +107,23 @@ def unfinished(folder: Path, stamp: str) -> dict[str, Any] | None:
     except (OSError, ValueError, UserError):
         record, saved = {}, {}
     if saved.get("signature") == stamp == record.get("signature") and not record.get("finished"):
-        print(f"resuming {folder} at iteration {saved['global_step']}", flush=True)
+        if is_first():
+            print(f"resuming {folder} at iteration {saved['global_step']}", flush=True)
         return record
-    if record and record.get("signature") != stamp:
+    if record and record.get("signature") != stamp and is_first():
         print(f"{folder} holds a run of other settings, data or code: starting anew", flush=True)
+    return None
+
+
+def is_first() -> bool:
+    """Whether this is the first of a run's processes (Lightning reads it from the environment)."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left: none of it may be taken for the new one's."""
     for name in ("model.ckpt", "last.ckpt", "history.csv", "run.json", "config.yaml"):
         (folder / name).unlink(missing_ok=True)
-    return None
 
 
 def _fit(

@@ -52,7 +52,7 @@ class SegmentationTask(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor, str], _: int) -> None:
         """A whole image, 3 x H x W, scored at its own size, single scale."""
         image, label, identifier = batch
-        scores = probabilities(self.network, image, output_stride=self.network.output_stride)
+        scores = probabilities(self.network, image)
         self.matrix.update(label, scores.argmax(0), source=identifier)
 
     def on_validation_epoch_end(self) -> None:

@@ -1,0 +1,41 @@
+"""One small real data set for all tests: the embedded one, at 64 pixels and a few images."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.datasets.fetch import fetch
+from pipeline.datasets.manifest import Generator, load_manifest
+from pipeline.datasets.prepare import prepare
+from pipeline.datasets.prepared import Prepared
+
+SIZES = {"train": 6, "val": 3, "test": 3}
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """data/prepared/shapes in small, made by the stages' own functions."""
+    root = tmp_path_factory.mktemp("shapes")
+    manifest = load_manifest("shapes")
+    splits = {
+        name: dataclasses.replace(split, size=SIZES[name])
+        for name, split in manifest.splits.items()
+    }
+    small = dataclasses.replace(manifest, source=Generator("shapes", 0, 64), splits=splits)
+    return prepare(small, fetch(small, root / "raw"), root / "prepared" / "shapes")
+
+
+@pytest.fixture(scope="session")
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests' real store lies; a new one takes seconds to set up, so they share it."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def mlflow_store(mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a real store; the project's own is never touched."""
+    uri = f"sqlite:///{mlflow_folder / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("pipeline.tracking.tracker.HOME", mlflow_folder)
+    return uri

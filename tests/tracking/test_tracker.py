@@ -1,0 +1,68 @@
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import Config
+from pipeline.tracking.naming import evaluation_metrics, swept_params
+from pipeline.tracking.tracker import Tracker
+
+
+def test_evaluation_reopens_the_row_of_training(mlflow_store: str) -> None:
+    first = Tracker("data", "variant")
+    first.params({"a": 1})
+    first.metrics({"val/miou": 10.0}, step=5)
+    first.finish()
+    second = Tracker("data", "variant", first.run_id)
+    second.params({"a": 1, "b": 2})
+    second.metrics({"test/miou": 9.0})
+    second.finish()
+    client = MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name("data")
+    assert experiment is not None
+    rows = client.search_runs([experiment.experiment_id])
+    assert len(rows) == 1
+    assert rows[0].data.metrics == {"val/miou": 10.0, "test/miou": 9.0}
+    assert rows[0].data.params == {"a": "1", "b": "2"}
+    assert rows[0].info.status == "FINISHED"
+
+
+def test_a_row_that_was_deleted_from_the_store_is_opened_anew(
+    mlflow_store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = Tracker("data", "variant", "0123456789abcdef0123456789abcdef")
+    tracker.metrics({"m": 1.0})
+    assert tracker.run_id != "0123456789abcdef0123456789abcdef"
+    assert "opening a new row" in capsys.readouterr().out
+
+
+def test_a_server_that_is_away_costs_a_line_and_seconds_not_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    started = time.monotonic()
+    tracker = Tracker("data", "variant")
+    tracker.metrics({"m": 1.0})
+    tracker.artifact(Path(__file__))
+    tracker.finish()
+    assert tracker.run_id is None
+    said = capsys.readouterr().err
+    assert said.count("warning: MLflow at http://127.0.0.1:9 failed") == 1
+    assert time.monotonic() - started < 60
+
+
+def test_only_the_axes_and_what_was_overridden_are_params() -> None:
+    config = Config(overrides=["model=deeplab_v3", "train.power=0.5", "+experiment=x"])
+    assert set(swept_params(config)) == {
+        "model.backbone",
+        "model.output_stride",
+        "model.aspp",
+        "model.decoder",
+        "train.power",
+    }
+
+
+def test_absent_classes_are_no_metric() -> None:
+    named = evaluation_metrics({"miou": 1.0, "crf_gain": 0.5, "iou": {"cat": 2.0, "bus": None}})
+    assert named == {"test/miou": 1.0, "crf/gain": 0.5, "test/iou/cat": 2.0}

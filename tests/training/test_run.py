@@ -1,0 +1,181 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from pipeline.composition import load_config
+from pipeline.config import Config
+from pipeline.datasets.prepared import Prepared
+from pipeline.errors import UserError
+from pipeline.training.callbacks import LastState
+from pipeline.training.checkpoint import load_network, read_checkpoint
+from pipeline.training.run import train_run
+
+SMALL = [
+    "model.rates=[1,2,4]",
+    "model.aspp_channels=16",
+    "train.crop_size=65",
+    "train.batch_size=2",
+    "train.iterations=6",
+    "train.validate_every=2",
+    "trainer.workers=0",
+    "trainer.accelerator=cpu",
+]
+
+
+def small(*overrides: str) -> Config:
+    config = load_config([*SMALL, *overrides])
+    config.variant, config.overrides = "small", list(overrides)
+    return config
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def record(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return content
+
+
+def test_a_run_leaves_its_folder_and_its_row(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    folder = tmp_path / "runs" / "small"
+    train_run(small("model.output_stride=8", "train.power=0.8"), folder, shapes.folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.ckpt", "last.ckpt", "config.yaml", "run.json", "history.csv"}
+    history = rows(folder)
+    assert [int(row["iteration"]) for row in history] == [2, 4, 6]
+    rates = [float(row["learning_rate"]) for row in history]
+    assert rates == pytest.approx([0.05 * (1 - (i - 1) / 6) ** 0.8 for i in (2, 4, 6)])
+
+    run = MlflowClient(mlflow_store).get_run(record(folder)["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "small"
+    assert run.data.params["model.output_stride"] == "8"
+    assert run.data.params["train.power"] == "0.8"
+    assert "train.momentum" not in run.data.params
+    assert run.data.metrics["val/miou"] == pytest.approx(float(history[-1]["val_miou"]))
+    assert run.data.tags["signature"] == read_checkpoint(folder / "last.ckpt")["signature"]
+    assert run.inputs is not None
+    assert run.inputs.dataset_inputs[0].dataset.digest == shapes.digest[:36]
+
+    kept = read_checkpoint(folder / "model.ckpt")
+    best = max(history, key=lambda row: float(row["val_miou"]))
+    assert kept["iteration"] == int(best["iteration"])
+    assert kept["classes"] == list(shapes.classes) or tuple(kept["classes"]) == shapes.classes
+
+
+def test_the_kept_network_predicts_as_the_trained_one_did(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    train_run(small("train.keep=last"), tmp_path / "run", shapes.folder)
+    network = load_network(tmp_path / "run" / "model.ckpt")
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
+    assert not network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[f"network.{name}"])
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights_in_the_same_row(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_run(small(), tmp_path / "whole", shapes.folder)
+
+    save = LastState.on_validation_end
+
+    def save_and_stop(self: LastState, trainer: Any, pl_module: Any) -> None:
+        save(self, trainer, pl_module)
+        if trainer.global_step == 4:
+            raise Interrupted
+
+    stopped = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(LastState, "on_validation_end", save_and_stop)
+        with pytest.raises(Interrupted):
+            train_run(small(), stopped, shapes.folder)
+    before = record(stopped)
+    assert not before["finished"]
+    train_run(small(), stopped, shapes.folder)
+    assert record(stopped)["finished"]
+    assert record(stopped)["run_id"] == before["run_id"]
+    assert [row["iteration"] for row in rows(stopped)] == ["2", "4", "6"]
+
+    states = [
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "stopped")
+    ]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    history = MlflowClient(mlflow_store).get_metric_history(before["run_id"], "val/miou")
+    assert [point.step for point in history] == [2, 4, 6]
+
+
+def test_a_run_of_other_settings_is_not_resumed(
+    shapes: Prepared,
+    tmp_path: Path,
+    mlflow_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    train_run(small(), folder, shapes.folder)
+    unfinished = record(folder) | {"finished": False}
+    (folder / "run.json").write_text(json.dumps(unfinished))
+    train_run(small("train.learning_rate=0.01"), folder, shapes.folder)
+    assert "other settings" in capsys.readouterr().out
+    assert record(folder)["run_id"] != unfinished["run_id"]
+    assert len(rows(folder)) == 3
+
+
+def test_no_iterations_leave_the_initial_weights(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    train_run(small("train.iterations=0"), tmp_path / "run", shapes.folder)
+    assert [row["iteration"] for row in rows(tmp_path / "run")] == ["0"]
+    assert load_network(tmp_path / "run" / "model.ckpt")
+
+
+def test_the_last_iterations_are_validated_too(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    train_run(small("train.iterations=3"), tmp_path / "run", shapes.folder)
+    assert [row["iteration"] for row in rows(tmp_path / "run")] == ["2", "3"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at iteration \d"):
+        train_run(small("train.learning_rate=1e30"), tmp_path / "run", shapes.folder)
+    run = MlflowClient(mlflow_store).get_run(record(tmp_path / "run")["run_id"])
+    assert run.info.status == "FAILED"
+
+
+def test_a_few_images_are_learnt_by_heart(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    config = small("debug=overfit", "train.iterations=60", "train.validate_every=20")
+    train_run(config, tmp_path / "run", shapes.folder)
+    losses = [float(row["train_loss"]) for row in rows(tmp_path / "run")]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_frozen_batch_norm_keeps_its_statistics(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    train_run(small("train.freeze_batch_norm=true"), tmp_path / "run", shapes.folder)
+    state = load_network(tmp_path / "run" / "model.ckpt").state_dict()
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    assert means
+    assert all(not value.any() for value in means)
