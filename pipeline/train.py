@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from pipeline.composition import plain_experiment, register, to_config
 from pipeline.entry import run
 from pipeline.paths import CONF, PREPARED
+from pipeline.training.launch import needs_own_process, run_in_own_process
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -24,6 +25,9 @@ def train(composed: DictConfig) -> None:
     job = HydraConfig.get()
     config.overrides = config.overrides or list(job.overrides.task)
     config.variant = config.variant or job.job.override_dirname or "default"
+    if needs_own_process(job, config.trainer):
+        run_in_own_process(job)
+        return
     from pipeline.training.run import train_run  # torch and Lightning take seconds to import
 
     train_run(config, Path(job.runtime.output_dir), PREPARED / config.dataset)

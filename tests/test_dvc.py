@@ -1,0 +1,227 @@
+"""Real `dvc repro`, Hydra sweeps and the other commands, in a temporary copy of the project.
+
+The tests share one copy and run in order: each changes one thing and sees what is redone.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from pipeline.paths import PROJECT
+
+pytestmark = pytest.mark.dvc
+
+PARAMS = {
+    "dataset": "shapes",
+    "seed": 0,
+    "train": {"iterations": 2, "batch_size": 2, "crop_size": 65, "validate_every": 1},
+    "evaluate": {"scales": [1.0, 1.5], "cost_size": 65, "pictures": 1},
+    "crf": {"iterations": 2},
+    "trainer": {"workers": 0},
+    "variants": {
+        "v3": ["model=deeplab_v3", "model.aspp_channels=16", "model.rates=[1,2,3]"],
+        "v3plus": ["model=deeplab_v3plus", "model.aspp_channels=16", "model.rates=[1,2,3]"],
+    },
+}
+SIZES = {"train": 6, "val": 2, "test": 3}
+
+
+class Copy:
+    """A copy of the project in a folder of its own, and its command line."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Run a command there; its output, stderr included."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC"))}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == code, f"{' '.join(command)} ended with:\n{done.stdout}"
+        return done.stdout
+
+    def repro(self, *arguments: str) -> set[str]:
+        """`dvc repro`; the stages that ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *arguments)))
+
+    def change(self, name: str, old: str, new: str) -> None:
+        """Replace text in a file."""
+        path = self.root / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def set_params(self, **sections: object) -> None:
+        """Change sections of params.yaml."""
+        path = self.root / "params.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    root = tmp_path_factory.mktemp("copy") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=PROJECT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (PROJECT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, root / name)
+    (root / "dvc.lock").unlink(missing_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    manifest = root / "data" / "manifests" / "shapes.yaml"
+    content = yaml.safe_load(manifest.read_text())
+    content["source"]["side"] = 64
+    for name, size in SIZES.items():
+        content["splits"][name]["size"] = size
+    manifest.write_text(yaml.safe_dump(content, sort_keys=False))
+    copy = Copy(root)
+    copy.run("git", "init", "-q")
+    copy.run("dvc", "commit", "-f", "-q", "data.dvc")
+    copy.run("git", "add", "-A")
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    copy.run("git", *author, "commit", "-qm", "start")
+    yield copy
+
+
+def test_repro_goes_from_data_to_report(project: Copy) -> None:
+    ran = project.repro()
+    each = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in ("v3", "v3plus")}
+    assert ran == {"download", "augment", "compose", "report"} | each
+    page = (project.root / "report" / "index.html").read_text()
+    for name in ("v3", "v3plus"):
+        metrics = json.loads((project.root / "runs" / name / "metrics.json").read_text())
+        assert f"{metrics['miou']:.2f}" in page
+
+
+def test_repro_again_has_nothing_to_do(project: Copy) -> None:
+    assert project.repro() == set()
+    assert "up to date" in project.run("dvc", "status")
+    assert project.run("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
+
+
+def test_training_and_evaluation_fill_one_row(project: Copy) -> None:
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("shapes")
+    assert experiment is not None
+    rows = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(rows) == {"v3", "v3plus"}
+    for name, run in rows.items():
+        metrics = json.loads((project.root / "runs" / name / "metrics.json").read_text())
+        assert run.data.metrics["test/miou"] == pytest.approx(metrics["miou"])
+        assert run.data.metrics["crf/gain"] == pytest.approx(metrics["crf_gain"])
+        assert {"val/miou", "test/miou_ms_flip", "test/miou_crf", "cost/gmacs"} <= set(
+            run.data.metrics
+        )
+        assert run.info.status == "FINISHED"
+
+
+def test_metrics_and_plots_say_something(project: Copy) -> None:
+    shown = project.run("dvc", "metrics", "show", "--json")
+    assert json.loads(shown)[""]["data"]["runs/v3/metrics.json"]["data"]["miou"] >= 0
+    project.run("dvc", "plots", "show", "--out", "plots")
+    page = (project.root / "plots" / "index.html").read_text()
+    assert "val_miou" in page
+    shutil.rmtree(project.root / "plots")
+
+
+def test_a_comment_in_a_preset_retrains_nothing(project: Copy) -> None:
+    project.change("conf/model/deeplab_v3.yaml", "aspp: v3", "aspp: v3 # a comment")
+    assert project.repro() == {"compose"}
+
+
+def test_a_changed_preset_retrains_just_its_variants(project: Copy) -> None:
+    preset = project.root / "conf" / "model" / "deeplab_v3plus.yaml"
+    preset.write_text(preset.read_text() + "low_level_channels: 24\n")
+    assert project.repro() == {"compose", "train@v3plus", "evaluate@v3plus", "report"}
+
+
+def test_a_new_variant_trains_alone(project: Copy) -> None:
+    new = PARAMS["variants"] | {"os8": [*PARAMS["variants"]["v3"], "model.output_stride=8"]}  # type: ignore[operator,index]
+    project.set_params(variants=new)
+    assert project.repro() == {"compose", "train@os8", "evaluate@os8", "report"}
+
+
+def test_workers_and_devices_redo_nothing(project: Copy) -> None:
+    project.set_params(trainer={"workers": 1})
+    assert project.repro() == {"compose"}
+
+
+def test_a_changed_crf_setting_evaluates_without_training(project: Copy) -> None:
+    project.set_params(crf={"iterations": 3})
+    names = ("v3", "v3plus", "os8")
+    assert project.repro() == {"compose", "report"} | {f"evaluate@{name}" for name in names}
+
+
+def test_a_changed_template_only_reports(project: Copy) -> None:
+    template = project.root / "pipeline" / "reporting" / "templates" / "report.html.j2"
+    template.write_text(template.read_text() + "\n<!-- changed -->\n")
+    assert project.repro() == {"report"}
+
+
+def test_an_edited_manifest_is_seen_and_brings_the_data_again(project: Copy) -> None:
+    project.change("data/manifests/shapes.yaml", "title:", "title: Edited,")
+    assert "data/manifests" in project.run("dvc", "status", "data.dvc")
+    ran = project.repro()
+    assert "download" in ran
+    # The images are the same: nothing is trained.
+    assert not {name for name in ran if name.startswith(("train", "evaluate"))}
+
+
+def test_a_wrong_key_ends_repro_in_one_line_and_nothing_is_lost(project: Copy) -> None:
+    before = (project.root / "runs" / "v3" / "model.ckpt").stat().st_mtime_ns
+    project.set_params(crf={"iteratons": 3})
+    output = project.run("dvc", "repro", code=255)
+    assert "error: crf.iteratons: no such key; did you mean 'iterations'?" in output
+    assert "Traceback" not in output
+    assert (project.root / "runs" / "v3" / "model.ckpt").stat().st_mtime_ns == before
+    project.set_params(crf={"iterations": 3})
+
+
+def test_a_hydra_sweep_runs_the_grid_without_dvc(project: Copy) -> None:
+    project.run(
+        *("python", "-m", "pipeline.train", "-m", "model.backbone=mobilenet_v2"),
+        *("model.output_stride=8,16", "model.aspp=no_atrous", "model.aspp_channels=16"),
+    )
+    folders = sorted(path.parent for path in project.root.glob("multirun/*/*/*/model.ckpt"))
+    assert len(folders) == 2
+    strides = []
+    for folder in folders:
+        strides.append(yaml.safe_load((folder / "config.yaml").read_text())["model"])
+        with open(folder / "history.csv", newline="") as file:
+            assert [row["iteration"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert [model["output_stride"] for model in strides] == [8, 16]
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("shapes")
+    assert experiment is not None
+    rows = client.search_runs([experiment.experiment_id], "params.`model.aspp` = 'no_atrous'")
+    assert sorted(run.data.params["model.output_stride"] for run in rows) == ["16", "8"]
+
+
+def test_a_mistyped_override_ends_a_run_in_one_line(project: Copy) -> None:
+    output = project.run("python", "-m", "pipeline.train", "model.bakbone=resnet18", code=1)
+    assert output.strip().splitlines() == [
+        "error: model.bakbone: no such key; did you mean 'backbone'? valid: aspp, aspp_channels, "
+        "backbone, decoder, dropout, low_level_channels, output_stride, rates, weights"
+    ]
