@@ -109,8 +109,8 @@ def compose_variants(out: Path) -> list[str]:
     for name, config in resolved.items():
         values = dataclasses.asdict(config)
         for stage, keys in SECTIONS.items():
-            head = _hydra_head(name) if stage == "train" else {}
-            texts[out / stage / f"{name}.yaml"] = _yaml(head | {key: values[key] for key in keys})
+            head = _hydra_head(name) if stage == "train" else ""
+            texts[out / stage / f"{name}.yaml"] = head + _yaml({key: values[key] for key in keys})
     for path, text in texts.items():
         write_whole(path, text)
     for stale in set(out.glob("*/*.yaml")) - set(texts):
@@ -118,15 +118,16 @@ def compose_variants(out: Path) -> list[str]:
     return list(resolved)
 
 
-def _hydra_head(name: str) -> dict[str, Any]:
+def _hydra_head(name: str) -> str:
     """What makes a resolved file one that `pipeline.train` takes as its configuration.
 
     The run's folder is relative: an absolute one would make another checkout retrain.
     """
-    return {
+    head = {
         "defaults": [f"/trainer/{name}@_global_", "_self_"],
         "hydra": {"run": {"dir": f"runs/{name}"}, "output_subdir": None},
     }
+    return "# @package _global_\n" + _yaml(head)
 
 
 def _resolve(name: str, overrides: list[str]) -> Config:

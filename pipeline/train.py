@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.composition import plain_experiment, register, to_config
-from pipeline.entry import run
+from pipeline.entry import fail, run
+from pipeline.errors import UserError
 from pipeline.paths import CONF, PREPARED
 from pipeline.training.launch import needs_own_process, run_in_own_process
 
@@ -21,8 +24,17 @@ from pipeline.training.launch import needs_own_process, run_in_own_process
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def train(composed: DictConfig) -> None:
     """Train one composed configuration in Hydra's folder of the run."""
-    config = to_config(composed)
     job = HydraConfig.get()
+    try:
+        _train(composed, job)
+    except UserError as error:
+        if job.mode == RunMode.MULTIRUN:
+            raise  # Hydra runs the sweep's other jobs, and reports this one at the end.
+        fail(str(error))
+
+
+def _train(composed: DictConfig, job: HydraConf) -> None:
+    config = to_config(composed)
     config.overrides = config.overrides or list(job.overrides.task)
     config.variant = config.variant or job.job.override_dirname or "default"
     if needs_own_process(job, config.trainer):
