@@ -24,7 +24,6 @@ from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
 from pipeline.models.deeplab import DeepLab, build_model
 from pipeline.models.weights import load_weights
-from pipeline.paths import PROJECT
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork, LastState
@@ -58,7 +57,7 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
         clear(folder)
     seed_everything(config.seed, workers=True, verbose=False)
     network = build_model(config.model, len(data.classes))
-    report = load_weights(network, weights_place(config))
+    report = load_weights(network, config.model.weights)
 
     record = record or {"signature": stamp, "data_digest": data.digest, "seconds": 0.0}
     tracker = _open_row(config, folder, data, record) if first else Tracker.off()
@@ -88,12 +87,6 @@ def _open_row(config: Config, folder: Path, data: Prepared, record: dict[str, An
     tracker.dataset(config.dataset, data.digest)
     tracker.artifact(folder / "config.yaml")
     return tracker
-
-
-def weights_place(config: Config) -> str | None:
-    """`model.weights`, a relative path of which starts at the project's root."""
-    weights = config.model.weights
-    return weights if weights in (None, "imagenet") else str(PROJECT / str(weights))
 
 
 def unfinished(folder: Path, stamp: str) -> dict[str, Any] | None:
