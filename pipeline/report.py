@@ -1,6 +1,6 @@
 """Stage `report`: compare the variants of params.yaml on one page, report/index.html."""
 
-from pipeline.compose import load_config
+from pipeline.composition import load_config
 from pipeline.entry import run
 from pipeline.paths import PREPARED, PROJECT, REPORT, RUNS
 

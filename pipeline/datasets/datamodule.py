@@ -64,7 +64,8 @@ class WholeImages(Dataset[tuple[Tensor, Tensor, str]]):
 class ViewSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (view, image index) keys, from a given iteration on.
 
-    Each pass over the images is a new permutation. Of each global batch, this process takes every
+    Its length is that of the whole training: a resumed Lightning loop counts the batches before
+    the start as fetched, and would end early with the length of what is left. Each pass over the images is a new permutation. Of each global batch, this process takes every
     `processes`-th view, starting at its rank.
     """
 
@@ -72,10 +73,11 @@ class ViewSampler(Sampler[list[tuple[int, int]]]):
         self,
         images: int,
         batch_size: int,
-        iterations: range,
+        iterations: int,
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        start: int = 0,
     ) -> None:
         if batch_size % processes:
             raise UserError(
@@ -87,13 +89,14 @@ class ViewSampler(Sampler[list[tuple[int, int]]]):
         self.seed = seed
         self.rank = rank
         self.processes = processes
+        self.start = start
 
     def __len__(self) -> int:
-        return len(self.iterations)
+        return self.iterations
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         pass_number, order = -1, np.empty(0, dtype=np.int64)
-        for iteration in self.iterations:
+        for iteration in range(self.start, self.iterations):
             batch = []
             for view in range(iteration * self.batch_size, (iteration + 1) * self.batch_size):
                 if view // self.images != pass_number:
@@ -142,19 +145,23 @@ class SegmentationData(LightningDataModule):
         if config.overfit_images is not None:
             ids = ids[: config.overfit_images]
             scales, flip, photometric = (1.0, 1.0, 1.0), False, False
+        # A loader draws a seed for its workers: from a generator of its own, so that a resumed run's
+        # new loader leaves dropout's random numbers where they were.
         transform = TrainTransform(config.crop_size, *scales, flip, photometric, self.fill)
         sampler = ViewSampler(
             len(ids),
             config.batch_size,
-            range(self.start, config.iterations),
+            config.iterations,
             self.seed,
             *self._place(),
+            start=self.start,
         )
         return DataLoader(
             TrainingViews(self.data, ids, transform, self.seed),
             batch_sampler=sampler,
             num_workers=self.workers,
             worker_init_fn=_one_thread,
+            generator=torch.Generator(),
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor, str]]:
@@ -163,9 +170,8 @@ class SegmentationData(LightningDataModule):
         ids = self.data.ids("val")
         if self.config.overfit_images is not None:
             ids = self.data.ids("train")[: self.config.overfit_images]
-        return DataLoader(
-            WholeImages(self.data, ids[rank::processes]), batch_size=None, num_workers=0
-        )
+        images = WholeImages(self.data, ids[rank::processes])
+        return DataLoader(images, batch_size=None, generator=torch.Generator())
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer

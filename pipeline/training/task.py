@@ -35,6 +35,7 @@ class SegmentationTask(LightningModule):
         self.matrix = ConfusionMatrix(num_classes)
         #: The mean training loss since the last validation, for the history.
         self.losses: list[Tensor] = []
+        self.train()
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Images B x 3 x c x c and labels B x c x c to the mean loss of the valid pixels."""

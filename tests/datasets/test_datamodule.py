@@ -16,7 +16,9 @@ def batches(data: Prepared, workers: int, start: int = 0) -> list[tuple[torch.Te
 
 def same(one: list[tuple[torch.Tensor, ...]], other: list[tuple[torch.Tensor, ...]]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)
+        torch.equal(a, b)
+        for x, y in zip(one, other, strict=True)
+        for a, b in zip(x, y, strict=True)
     )
 
 
@@ -39,7 +41,7 @@ def test_reading_does_not_disturb_the_random_numbers_of_training(shapes: Prepare
 
 
 def test_each_pass_shows_every_image_once() -> None:
-    sampler = ViewSampler(images=7, batch_size=7, iterations=range(3), seed=0)
+    sampler = ViewSampler(images=7, batch_size=7, iterations=3, seed=0)
     passes = [[index for _, index in batch] for batch in sampler]
     assert all(sorted(shown) == list(range(7)) for shown in passes)
     assert passes[0] != passes[1]
@@ -47,8 +49,8 @@ def test_each_pass_shows_every_image_once() -> None:
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_out_the_batches_of_one(processes: int) -> None:
-    whole = list(ViewSampler(10, 8, range(4), 0))
-    parts = [list(ViewSampler(10, 8, range(4), 0, rank, processes)) for rank in range(processes)]
+    whole = list(ViewSampler(10, 8, 4, 0))
+    parts = [list(ViewSampler(10, 8, 4, 0, rank, processes)) for rank in range(processes)]
     for number, batch in enumerate(whole):
         together = [key for part in parts for key in part[number]]
         assert sorted(together) == batch
@@ -56,7 +58,7 @@ def test_processes_share_out_the_batches_of_one(processes: int) -> None:
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(UserError, match=r"train\.batch_size=9: must be a multiple of the 2"):
-        ViewSampler(10, 9, range(1), 0, 0, 2)
+        ViewSampler(10, 9, 1, 0, 0, 2)
 
 
 def test_overfitting_shows_the_first_images_unaugmented(shapes: Prepared) -> None:

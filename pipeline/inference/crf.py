@@ -1,0 +1,175 @@
+"""The fully connected CRF on top of the network's probabilities, and the processes that run it.
+
+v1 (arXiv 1412.7062), section 2.3; Krähenbühl and Koltun, NIPS 2011. This module needs no torch:
+the processes of `CrfPool` start in a fraction of a second and hold little memory.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydensecrf.densecrf import DenseCRF2D
+
+from pipeline.config import CrfConfig
+from pipeline.errors import UserError
+
+Ticket = TypeVar("Ticket")
+
+#: The least probability of a class: -log 0 is infinite, and infinity spoils the whole map.
+SMALLEST_PROBABILITY = 1e-5
+#: The lattice of the fast Gaussian filter counts in 16 bits; beyond this many sigmas across the
+#: image its coordinates overflow, and pydensecrf crashes or returns nonsense.
+MOST_SIGMAS = 3500
+
+
+def refine(
+    image: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32], crf: CrfConfig
+) -> npt.NDArray[np.uint8]:
+    """The labels after mean-field inference in the fully connected CRF.
+
+    The energy is -log p for each pixel, plus for each pair of pixels of different labels
+    w1 exp(-|dp|^2 / 2 sigma_alpha^2 - |dI|^2 / 2 sigma_beta^2) + w2 exp(-|dp|^2 / 2 sigma_gamma^2)
+    (v1, equation 3). pydensecrf normalises the kernels symmetrically, the authors' code after
+    filtering: published weights may not carry over exactly.
+
+    Args:
+        image: H x W x 3, RGB.
+        probabilities: C x H x W, the network's softmax.
+        crf: weights, widths, and how many mean-field iterations.
+
+    Returns:
+        H x W, class numbers.
+
+    Raises:
+        UserError: a probability is not finite, or a sigma is too narrow for the filter.
+        ValueError: the shapes do not fit together.
+    """
+    classes, height, width = probabilities.shape
+    if image.shape != (height, width, 3) or image.dtype != np.uint8:
+        raise ValueError(f"image {image.dtype} {image.shape} for {height} x {width} probabilities")
+    _check_finite(probabilities)
+    _check_sigmas(crf, max(height, width))
+    field = DenseCRF2D(width, height, classes)
+    clipped = np.clip(probabilities.reshape(classes, -1), SMALLEST_PROBABILITY, 1.0)
+    field.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped), np.float32))
+    field.addPairwiseGaussian(sxy=crf.sigma_gamma, compat=crf.w2)
+    # A copy: pydensecrf refuses arrays that may not be written to, such as Pillow's.
+    field.addPairwiseBilateral(
+        sxy=crf.sigma_alpha, srgb=crf.sigma_beta, rgbim=np.array(image, order="C"), compat=crf.w1
+    )
+    beliefs = np.asarray(field.inference(crf.iterations)).reshape(classes, height, width)
+    return beliefs.argmax(axis=0).astype(np.uint8)
+
+
+def _check_finite(probabilities: npt.NDArray[np.float32]) -> None:
+    bad = ~np.isfinite(probabilities)
+    if bad.any():
+        label, row, column = (int(index) for index in np.argwhere(bad)[0])
+        raise UserError(
+            f"probabilities: {probabilities[label, row, column]} for class {label} at row {row}, "
+            f"column {column} ({int(bad.sum())} such values); the network's weights or its input "
+            "are not finite, train again with a lower train.learning_rate"
+        )
+
+
+def _check_sigmas(crf: CrfConfig, side: int) -> None:
+    for key, extent in (("sigma_alpha", side), ("sigma_beta", 255), ("sigma_gamma", side)):
+        least = extent / MOST_SIGMAS
+        if getattr(crf, key) < least:
+            raise UserError(
+                f"crf.{key}={getattr(crf, key)}: too narrow for the filter of the CRF on an image "
+                f"of {side} pixels; at least {least:.3g}"
+            )
+
+
+class CrfPool:
+    """Processes that refine one image after another, at most `in_flight` at a time.
+
+    The results come in the order of the jobs. Use it in a `with` block, and from a main module
+    whose heavy imports stand inside functions: every process imports the main module's top.
+
+    Args:
+        crf: the settings, the same for all images.
+        workers: processes; 0 refines in this process; None: one a core.
+        in_flight: jobs handed out and not yet given back, which bounds the memory; None: two more
+            than there are workers, so that none waits while this process prepares the next.
+    """
+
+    def __init__(
+        self, crf: CrfConfig, workers: int | None = None, in_flight: int | None = None
+    ) -> None:
+        self.crf = crf
+        self.workers = cores() if workers is None else workers
+        self.in_flight = self.workers + 2 if in_flight is None else max(1, in_flight)
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "CrfPool":
+        if self.workers:
+            # Not fork: a forked copy of a process with threads (torch's, CUDA's) can hang.
+            self._executor = ProcessPoolExecutor(
+                self.workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def refine_all(
+        self, jobs: Iterable[tuple[Ticket, npt.NDArray[np.uint8], npt.NDArray[np.float32]]]
+    ) -> Iterator[tuple[Ticket, npt.NDArray[np.uint8]]]:
+        """Refine every job, in order; jobs are drawn only as the earlier ones come back.
+
+        Args:
+            jobs: (ticket, image, probabilities); the ticket stays in this process and comes back
+                with the labels.
+
+        Raises:
+            UserError: as `refine`, or a process died.
+        """
+        if self._executor is None:
+            for ticket, image, probabilities in jobs:
+                yield ticket, refine(image, probabilities, self.crf)
+            return
+        waiting: deque[tuple[Ticket, Future[npt.NDArray[np.uint8]]]] = deque()
+        try:
+            for ticket, image, probabilities in jobs:
+                job = self._executor.submit(refine, image, probabilities, self.crf)
+                waiting.append((ticket, job))
+                if len(waiting) >= self.in_flight:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"trainer.workers={self.workers}: a CRF process died, most likely for lack of "
+                "memory; take fewer workers (0 runs the CRF in the main process)"
+            ) from error
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _ignore_interrupt() -> None:
+    """Leave Ctrl-C to the main process, which ends the pool; otherwise each prints a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

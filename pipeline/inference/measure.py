@@ -1,0 +1,31 @@
+"""What a network costs on a device, as an evaluation states it."""
+
+import torch
+from torch import nn
+
+from pipeline.evaluation.figures import Cost
+from pipeline.models.cost import count_parameters, milliseconds_per_image, multiply_adds
+
+
+def measure(network: nn.Module, size: int, device: torch.device) -> Cost:
+    """Parameters, multiply-adds and milliseconds of one size x size image.
+
+    Args:
+        network: on `device`.
+        size: pixels a side.
+        device: what is timed; nothing else should be running there.
+    """
+    return Cost(
+        params_m=count_parameters(network) / 1e6,
+        gmacs=multiply_adds(network, size) / 1e9,
+        ms_per_image=milliseconds_per_image(network, size, device),
+        size=size,
+        device=device_name(device),
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, since milliseconds mean nothing without it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else "mps"

@@ -1,0 +1,269 @@
+"""The files of a run's folder as typed records; what is missing is None, never guessed."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from pipeline.composition import to_config
+from pipeline.config import Config, architecture
+from pipeline.errors import UserError
+
+#: How a network is run at test time: key in the files -> words.
+MODES = {
+    "single": "single scale",
+    "single_crf": "CRF",
+    "ms_flip": "MS + flip",
+    "ms_flip_crf": "MS + flip + CRF",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one mode scored, in percent; an absent class has None."""
+
+    miou: float
+    pixel_accuracy: float | None
+    iou: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs: millions of parameters, GMACs and milliseconds at `size` pixels."""
+
+    params_m: float | None = None
+    gmacs: float | None = None
+    ms_per_image: float | None = None
+    size: int | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The folder evaluation/ of a run."""
+
+    dataset: str
+    split: str
+    images: int
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    modes: dict[str, Scores]
+    cost: Cost
+    settings: dict[str, Any]
+    #: Mode -> pixels, rows = truth, columns = prediction.
+    confusions: dict[str, NDArray[np.int64]]
+    #: Image id -> its folder of overlays.
+    pictures: dict[str, Path]
+
+    @property
+    def protocol(self) -> tuple[str, str, tuple[str, ...]]:
+        """What two evaluations must share for their figures to be comparable."""
+        return self.dataset, self.split, tuple(self.classes)
+
+    @property
+    def crf_gain(self) -> float | None:
+        """MIoU with the CRF minus without it, both at a single scale."""
+        if "single" not in self.modes or "single_crf" not in self.modes:
+            return None
+        return self.modes["single_crf"].miou - self.modes["single"].miou
+
+    def crf_gain_of(self, name: str) -> float | None:
+        """The same for one class; None where the class is absent."""
+        pair = [self.modes[mode].iou.get(name) for mode in ("single", "single_crf")
+                if mode in self.modes]  # fmt: skip
+        if len(pair) < 2 or pair[0] is None or pair[1] is None:
+            return None
+        return pair[1] - pair[0]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One row of history.csv; mIoU in percent."""
+
+    iteration: int
+    train_loss: float | None
+    val_miou: float | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the compared variants and whatever its run left behind."""
+
+    name: str
+    config: Config | None = None
+    evaluation: Evaluation | None = None
+    history: list[Validation] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> str | None:
+        """The paper's network, if the configuration is there."""
+        return architecture(self.config.model) if self.config else None
+
+    @property
+    def miou(self) -> float:
+        """The mIoU by which variants are ranked: single scale, no CRF; NaN if not evaluated."""
+        scores = self.evaluation.modes.get("single") if self.evaluation else None
+        return scores.miou if scores else math.nan
+
+    @property
+    def state(self) -> str:
+        """How far it got, in words."""
+        if self.evaluation is not None:
+            return "evaluated"
+        return "not evaluated" if self.history else "not run"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The prepared data set's dataset.json, as far as the report needs it."""
+
+    name: str
+    splits: dict[str, int]
+    digest: str | None
+
+
+def load_variants(names: list[str], runs: Path) -> list[Variant]:
+    """Read runs/<name>/ of every named variant, in the given order.
+
+    Raises:
+        UserError: no variant is named, or a file is there but cannot be understood.
+    """
+    if not names:
+        raise UserError("params.yaml: variants is empty, there is nothing to report; name one")
+    return [load_variant(name, runs / name) for name in names]
+
+
+def load_variant(name: str, folder: Path) -> Variant:
+    """Read one run's folder; files that are not there leave their field empty."""
+    config = folder / "config.yaml"
+    run = folder / "run.json"
+    history = folder / "history.csv"
+    evaluation = folder / "evaluation" / "figures.json"
+    # Evaluation writes metrics.json last: without it the figures are of an earlier network.
+    evaluated = evaluation.is_file() and (folder / "metrics.json").is_file()
+    return Variant(
+        name=name,
+        config=_config(config) if config.is_file() else None,
+        evaluation=_evaluation(evaluation) if evaluated else None,
+        history=_history(history) if history.is_file() else [],
+        run=_json(run, "train") if run.is_file() else {},
+    )
+
+
+def load_data_set(name: str, prepared: Path) -> DataSet | None:
+    """Read the prepared data set's description, None if it is not there."""
+    path = prepared / name / "dataset.json"
+    if not path.is_file():
+        return None
+    values = _json(path, "augment")
+    return DataSet(values.get("name", name), values.get("splits", {}), values.get("digest"))
+
+
+def _config(path: Path) -> Config:
+    """The resolved configuration, without Hydra's own sections."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = {key: values[key] for key in values if key not in ("hydra", "defaults")}
+    except (yaml.YAMLError, TypeError) as error:
+        raise UserError(f"{path}: not a configuration; run the train stage again") from error
+    try:
+        return to_config(OmegaConf.create(sections))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _evaluation(path: Path) -> Evaluation:
+    values = _json(path, "evaluate")
+    try:
+        classes = [str(name) for name in values["classes"]]
+        modes = {
+            mode: Scores(scores["miou"], scores.get("pixel_accuracy"), scores["iou"])
+            for mode in MODES
+            if (scores := values["modes"].get(mode)) is not None
+        }
+        if "single" not in modes:
+            raise KeyError("modes.single")
+        cost = values.get("cost", {})
+        return Evaluation(
+            dataset=values["dataset"],
+            split=values["split"],
+            images=values["images"],
+            classes=classes,
+            palette=[(r, g, b) for r, g, b in values["palette"]],
+            modes=modes,
+            cost=Cost(**{key: cost.get(key) for key in Cost.__dataclass_fields__}),
+            settings=values.get("settings", {}),
+            confusions=_confusions(path.parent, classes),
+            pictures=_pictures(path.parent / "pictures"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: {error} is missing or of another form; run the evaluate stage again"
+        ) from error
+
+
+def _confusions(folder: Path, classes: list[str]) -> dict[str, NDArray[np.int64]]:
+    found = {}
+    for mode in MODES:
+        path = folder / f"confusion_{mode}.csv"
+        if not path.is_file():
+            continue
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+        # Class names may hold a comma: csv.reader, not a split.
+        try:
+            matrix = np.array([[int(value) for value in row] for row in rows[1:]], dtype=np.int64)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; run the evaluate stage again") from error
+        if matrix.shape != (len(classes), len(classes)):
+            raise UserError(
+                f"{path}: {matrix.shape} pixels counts for {len(classes)} classes; "
+                "run the evaluate stage again"
+            )
+        found[mode] = matrix
+    return found
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+
+
+def _history(path: Path) -> list[Validation]:
+    with open(path, newline="", encoding="utf-8") as file:
+        try:
+            return [
+                Validation(
+                    iteration=int(float(row["iteration"])),
+                    train_loss=_number(row["train_loss"]),
+                    val_miou=_number(row["val_miou"]),
+                )
+                for row in csv.DictReader(file)
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: {error}; run the train stage again") from error
+
+
+def _number(text: str | None) -> float | None:
+    """A cell as a number; an empty one and NaN are None."""
+    value = float(text) if text else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _json(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error}); run the {stage} stage again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not a JSON object; run the {stage} stage again")
+    return values

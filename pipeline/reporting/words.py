@@ -1,0 +1,61 @@
+"""Numbers as a reader sees them; one place, so that page and Markdown agree."""
+
+import math
+import re
+
+#: What stands where there is no figure: an absent class, a variant that was not run.
+DASH = "–"  # noqa: RUF001
+MINUS = "−"  # noqa: RUF001
+#: Keeps a figure and its unit on one line.
+NBSP = "\u00a0"
+
+
+class Markdown(str):
+    """Text that is Markdown already and is not escaped again."""
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure with so many digits, thousands apart; a dash if there is none."""
+    if value is None or math.isnan(value):
+        return DASH
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A difference with its sign; one that rounds to nothing has none."""
+    if value is None or math.isnan(value):
+        return DASH
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def times(ratio: float | None) -> str:
+    """A ratio of costs, such as x3.40."""
+    if ratio is None:
+        return DASH
+    return f"×{ratio:.2f}" if ratio < 10 else f"×{ratio:.0f}"  # noqa: RUF001
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as hours, minutes and seconds, the two largest of them."""
+    if seconds is None:
+        return DASH
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def listing(words: list[str]) -> str:
+    """Words as "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def markdown(value: object) -> str:
+    """A value as literal Markdown text, safe inside a table's cell as well."""
+    if isinstance(value, Markdown):
+        return value
+    text = re.sub(r"([\\`*_{}\[\]|#~$])", r"\\\1", str(value))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"[\s]+", " ", text)

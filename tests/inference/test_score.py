@@ -1,0 +1,274 @@
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.config import CrfConfig, EvaluateConfig, ModelConfig
+from pipeline.datasets.prepared import Prepared
+from pipeline.errors import UserError
+from pipeline.evaluation.confusion import VOID, ConfusionMatrix
+from pipeline.evaluation.figures import MODES
+from pipeline.inference.crf import refine
+from pipeline.inference.score import score, spread
+from pipeline.models.deeplab import build_model
+from pipeline.models.weights import load_weights
+from pipeline.paths import PROJECT
+
+SHARED = PROJECT.parent / "shared" / "data"
+TRAINED = SHARED / "weights" / "deeplab_v3_mobilenet_v2_voc21.pth"
+PHOTOGRAPHS = SHARED / "voc2012-subset.tar"
+CPU = torch.device("cpu")
+CLASSES = ("background", "red", "green")
+PALETTE = ((0, 0, 0), (200, 30, 30), (30, 180, 30))
+SETTINGS = EvaluateConfig(split="test", scales=[0.5, 1.0], flip=True, pictures=2)
+CRF = CrfConfig(sigma_alpha=10, sigma_beta=10, iterations=3)
+
+
+class ByColour(nn.Module):
+    """Knows a class by its colour, seen through a 3 x 3 mean; stands for a trained network."""
+
+    input_mean: Tensor
+    output_stride = 8
+
+    def __init__(self, palette: tuple[tuple[int, int, int], ...] = PALETTE) -> None:
+        super().__init__()
+        self.register_buffer("input_mean", torch.full((1, 3, 1, 1), 0.5))
+        self.register_buffer("colours", torch.tensor(palette).float().view(-1, 3, 1, 1) / 255)
+        self.blur = nn.AvgPool2d(3, stride=1, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        colours = self.get_buffer("colours")[None]
+        return -20 * (self.blur(images)[:, None] - colours).square().sum(2)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Prepared:
+    """Five images of different sizes: noisy rectangles, a void border, and wrongly coloured spots.
+
+    Each spot is labelled with the class around it, so that the network is never wholly right.
+    """
+    generator = np.random.default_rng(0)
+    ids = [f"scene-{number}" for number in range(5)]
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number, id in enumerate(ids):
+        height, width = 30 + 7 * number, 52 - 5 * number
+        truth = np.zeros((height, width), np.uint8)
+        truth[5:20, 4:17] = 1
+        truth[12:28, 14:30] = 2
+        seen = np.where(generator.random(truth.shape) < 0.05, 1, truth)
+        colours = np.array(PALETTE)[seen] + generator.normal(0, 25, (height, width, 3))
+        truth[0] = VOID
+        Image.fromarray(colours.clip(0, 255).astype(np.uint8)).save(
+            tmp_path / "images" / f"{id}.png"
+        )
+        save_label(tmp_path / "labels" / f"{id}.png", truth)
+    return Prepared(
+        folder=tmp_path,
+        name="rectangles",
+        classes=CLASSES,
+        palette=PALETTE,
+        void=VOID,
+        splits={"train": (), "test": tuple(ids)},
+        digest="0" * 64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        images={id: f"{id}.png" for id in ids},
+    )
+
+
+def save_label(path: Path, labels: npt.NDArray[np.uint8]) -> None:
+    picture = Image.fromarray(labels).convert("P")
+    # All 256 colours: with fewer, Pillow writes fewer bits a pixel, and void does not fit.
+    picture.putpalette([value for colour in PALETTE for value in colour] + [255] * 3 * 253)
+    picture.save(path)
+
+
+def scored(
+    data: Prepared, tmp_path: Path, network: ByColour | None = None, workers: int = 0
+) -> dict[str, ConfusionMatrix]:
+    return score(
+        network or ByColour(), CPU, data, SETTINGS, CRF, tmp_path / "pictures", workers, False
+    )
+
+
+def by_hand(data: Prepared) -> dict[str, float]:
+    """mIoU of the two single-scale modes, pixel by pixel and without the code under test."""
+    network = ByColour()
+    sums = {mode: np.zeros((3, 2)) for mode in ("single", "single_crf")}
+    for id in data.ids("test"):
+        image = np.asarray(Image.open(data.image_path(id)))
+        truth = np.asarray(Image.open(data.label_path(id)))
+        height, width = truth.shape
+        padded = np.full((-(-(height - 1) // 8) * 8 + 1, -(-(width - 1) // 8) * 8 + 1, 3), 0.5)
+        padded[:height, :width] = image / 255
+        pixels = torch.from_numpy(padded).permute(2, 0, 1)[None].float()
+        maps = network(pixels)[0, :, :height, :width].softmax(0).numpy()
+        predictions = {"single": maps.argmax(0), "single_crf": refine(image, maps, CRF)}
+        for mode, prediction in predictions.items():
+            for label in range(3):
+                is_truth, is_seen = truth == label, (prediction == label) & (truth != VOID)
+                sums[mode][label] += (is_truth & is_seen).sum(), (is_truth | is_seen).sum()
+    return {mode: float((100 * s[:, 0] / s[:, 1]).mean()) for mode, s in sums.items()}
+
+
+def test_miou_is_that_of_an_independent_loop(data: Prepared, tmp_path: Path) -> None:
+    matrices = scored(data, tmp_path)
+    assert set(matrices) == set(MODES)
+    for mode, miou in by_hand(data).items():
+        assert matrices[mode].miou() == pytest.approx(miou, abs=1e-9)
+    assert matrices["single"].miou() < matrices["single_crf"].miou() < 100
+
+
+def test_every_labelled_pixel_is_counted_once(data: Prepared, tmp_path: Path) -> None:
+    truths = [np.asarray(Image.open(data.label_path(id))) for id in data.ids("test")]
+    labelled = np.bincount(np.concatenate([t[t != VOID] for t in truths]), minlength=3)
+    for matrix in scored(data, tmp_path).values():
+        assert np.array_equal(matrix.counts.sum(axis=1), labelled)
+
+
+def test_processes_give_the_same_integers(data: Prepared, tmp_path: Path) -> None:
+    assert scored(data, tmp_path, workers=2) == scored(data, tmp_path, workers=0)
+
+
+def test_pictures_are_saved_for_images_spread_over_the_split(
+    data: Prepared, tmp_path: Path
+) -> None:
+    scored(data, tmp_path)
+    folders = sorted((tmp_path / "pictures").iterdir())
+    assert [folder.name for folder in folders] == ["scene-1", "scene-3"]
+    for folder in folders:
+        image = np.asarray(Image.open(data.image_path(folder.name)))
+        assert {path.name for path in folder.iterdir()} == {
+            f"{name}.png" for name in ("image", "truth", *MODES)
+        }
+        assert np.array_equal(np.asarray(Image.open(folder / "image.png")), image)
+        for path in folder.iterdir():
+            assert np.asarray(Image.open(path)).shape == image.shape
+
+
+def test_no_pictures_where_none_are_asked_for(data: Prepared, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, pictures=0)
+    score(ByColour(), CPU, data, settings, CRF, tmp_path / "pictures", 0, False)
+    assert not (tmp_path / "pictures").exists()
+
+
+@given(st.integers(1, 500), st.integers(0, 20))
+def test_spread_indices_are_distinct_and_lie_evenly(length: int, count: int) -> None:
+    indices = sorted(spread(length, count))
+    assert len(indices) == min(length, count)
+    assert all(0 <= index < length for index in indices)
+    gaps = np.diff(indices)
+    assert not gaps.size or gaps.max() - gaps.min() <= 1
+
+
+def small_label(data: Prepared) -> None:
+    save_label(data.label_path("scene-2"), np.zeros((3, 4), np.uint8))
+
+
+def wrong_class(data: Prepared) -> None:
+    labels = np.asarray(Image.open(data.label_path("scene-2"))).copy()
+    labels[2, 2] = 7
+    save_label(data.label_path("scene-2"), labels)
+
+
+def truncated_image(data: Prepared) -> None:
+    path = data.image_path("scene-2")
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def missing_label(data: Prepared) -> None:
+    data.label_path("scene-2").unlink()
+
+
+@pytest.mark.parametrize("damage", [small_label, wrong_class, truncated_image, missing_label])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_is_named(
+    data: Prepared, tmp_path: Path, damage: Callable[[Prepared], None], workers: int
+) -> None:
+    damage(data)
+    with pytest.raises(UserError, match=r"scene-2\.png"):
+        scored(data, tmp_path, workers=workers)
+
+
+def test_a_network_of_other_classes_is_refused(data: Prepared, tmp_path: Path) -> None:
+    network = ByColour((*PALETTE, (1, 2, 3)))
+    with pytest.raises(UserError, match="4 classes, data set rectangles has 3"):
+        scored(data, tmp_path, network)
+
+
+def test_a_diverged_network_is_named_with_the_image(data: Prepared, tmp_path: Path) -> None:
+    network = ByColour()
+    network.get_buffer("colours")[1] = torch.nan
+    with pytest.raises(UserError, match=r"scene-0\.png: the network's probabilities are not fin"):
+        scored(data, tmp_path, network)
+
+
+def test_an_empty_or_unknown_split_is_refused(data: Prepared, tmp_path: Path) -> None:
+    for split, words in (("train", "no images there; choose another of test"), ("val", "no such")):
+        with pytest.raises(UserError, match=words):
+            score(ByColour(), CPU, data, replace(SETTINGS, split=split), CRF, tmp_path, 0, False)
+
+
+def test_a_split_of_void_alone_is_refused(data: Prepared, tmp_path: Path) -> None:
+    for id in data.ids("test"):
+        shape = np.asarray(Image.open(data.label_path(id))).shape
+        save_label(data.label_path(id), np.full(shape, VOID, np.uint8))
+    with pytest.raises(UserError, match="every pixel of rectangles is void"):
+        scored(data, tmp_path)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Prepared:
+    """Three photographs of the real VOC 2012 val split, with their masks."""
+    root = "VOCdevkit/VOC2012"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    with tarfile.open(PHOTOGRAPHS) as archive:
+
+        def content(name: str) -> bytes:
+            member = archive.extractfile(f"{root}/{name}")
+            assert member is not None
+            return member.read()
+
+        ids = content("ImageSets/Segmentation/val.txt").decode().split()[::100]
+        for id in ids:
+            (tmp_path / "images" / f"{id}.jpg").write_bytes(content(f"JPEGImages/{id}.jpg"))
+            (tmp_path / "labels" / f"{id}.png").write_bytes(content(f"SegmentationClass/{id}.png"))
+    return Prepared(
+        folder=tmp_path,
+        name="voc2012",
+        classes=tuple(f"class {number}" for number in range(21)),
+        palette=tuple((12 * number, 255 - 12 * number, 90) for number in range(21)),
+        void=VOID,
+        splits={"val": tuple(ids)},
+        digest="0" * 64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        images={id: f"{id}.jpg" for id in ids},
+    )
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not TRAINED.is_file(), reason=f"{TRAINED} is not here")
+@pytest.mark.skipif(not PHOTOGRAPHS.is_file(), reason=f"{PHOTOGRAPHS} is not here")
+def test_the_crf_improves_a_trained_network_on_photographs(
+    photographs: Prepared, tmp_path: Path
+) -> None:
+    network = build_model(ModelConfig(aspp="no_atrous"), num_classes=21).eval()
+    load_weights(network, str(TRAINED))
+    settings = EvaluateConfig(split="val", scales=[1.0], flip=False, pad_to=513, pictures=0)
+    matrices = score(network, CPU, photographs, settings, CrfConfig(), tmp_path, None, False)
+    assert matrices["single"] == matrices["ms_flip"]
+    assert matrices["single_crf"] == matrices["ms_flip_crf"]
+    assert matrices["single"].miou() > 60
+    assert matrices["single_crf"].pixel_accuracy() > matrices["single"].pixel_accuracy()

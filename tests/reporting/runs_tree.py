@@ -1,0 +1,222 @@
+"""A small runs/ tree whose figures are computed from real confusion matrices of drawn scenes."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.config import Config, ModelConfig, TrainConfig
+
+Labels = NDArray[np.uint8]
+VOID = 255
+#: The second class needs escaping in HTML, Markdown and CSV; the last is never drawn.
+CLASSES = ["background", 'a <b>"bold"</b> & |piped|, class', "ring", "square", "ghost"]
+PALETTE = [(0, 0, 0), (230, 90, 60), (60, 140, 230), (90, 190, 110), (200, 120, 220)]
+CRF = {"w1": 4.0, "sigma_alpha": 67.0, "sigma_beta": 3.0, "w2": 3.0, "sigma_gamma": 1.0,
+       "iterations": 10}  # fmt: skip
+SETTINGS = {"scales": [0.5, 1.0, 1.5], "flip": True, "pad_to": None, "crf": CRF}
+
+
+@dataclass
+class Plan:
+    """One variant to write: its settings, its cost, and how often it is wrong."""
+
+    name: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(iterations=600, crop_size=97))
+    seed: int = 0
+    params_m: float = 2.5
+    gmacs: float = 4.0
+    ms_per_image: float = 20.0
+    #: Share of pixels that get a random class, without and with the CRF.
+    wrong: tuple[float, float] = (0.2, 0.15)
+
+
+PLANS = [
+    Plan("v3-os16", ModelConfig(), params_m=2.54, gmacs=6.41, ms_per_image=31.7, wrong=(0.2, 0.15)),
+    Plan("v3-os8", ModelConfig(output_stride=8), params_m=2.54, gmacs=21.96, ms_per_image=96.2,
+         wrong=(0.12, 0.1)),
+    Plan("v3-noatrous", ModelConfig(aspp="no_atrous"), params_m=2.12, gmacs=5.5, ms_per_image=24.4,
+         wrong=(0.28, 0.2)),
+    Plan("v3plus-os16", ModelConfig(decoder=True), params_m=5.23, gmacs=26.4, ms_per_image=71.0,
+         wrong=(0.15, 0.15)),
+    Plan("v3-resnet50", ModelConfig(backbone="resnet50"), params_m=39.6, gmacs=60.9,
+         ms_per_image=213.0, wrong=(0.1, 0.11)),
+]  # fmt: skip
+
+
+#: The variants of params.yaml: the plans, and one that was never run.
+NAMES = [*(plan.name for plan in PLANS), "missing"]
+
+
+def draw_scene(rng: np.random.Generator, height: int = 48, width: int = 64) -> Labels:
+    """Labels [height, width] of a few shapes, each with a void border."""
+    labels = np.zeros((height, width), dtype=np.uint8)
+    y, x = np.mgrid[:height, :width]
+    for number in (1, 2, 3):
+        cy, cx, radius = (
+            rng.integers(8, height - 8),
+            rng.integers(8, width - 8),
+            rng.integers(7, 14),
+        )
+        if number == 3:
+            distance = np.maximum(abs(y - cy), abs(x - cx)).astype(float)
+        else:
+            distance = np.hypot(y - cy, x - cx)
+        inside = distance < radius
+        if number == 2:
+            inside &= distance > radius / 2
+        labels[(distance >= radius) & (distance < radius + 1)] = VOID
+        labels[inside] = number
+    return labels
+
+
+def photograph(labels: Labels, palette: Sequence[Sequence[int]], rng: np.random.Generator) -> Any:
+    """An image [height, width, 3] that goes with the labels."""
+    shade = paint(labels, palette).astype(float) * 0.5 + 60
+    return np.clip(shade + rng.normal(0, 12, shade.shape), 0, 255).astype(np.uint8)
+
+
+def paint(labels: Labels, palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """Labels in the palette's colours, void in grey."""
+    colours = np.full((256, 3), 224, dtype=np.uint8)
+    colours[: len(palette)] = palette
+    return colours[labels]
+
+
+def guess(truth: Labels, wrong: float, classes: int, rng: np.random.Generator) -> Labels:
+    """The truth with blocks of 4 x 4 pixels given to a random class; the void is guessed too."""
+    height, width = truth.shape
+    small = (-(-height // 4), -(-width // 4))
+    noise = np.kron(rng.random(small), np.ones((4, 4)))[:height, :width]
+    # The last class is neither drawn nor guessed: it is absent.
+    other = np.kron(rng.integers(0, classes - 1, small), np.ones((4, 4), dtype=int))
+    known = np.where(truth == VOID, 0, truth)
+    return np.where(noise < wrong, other[:height, :width], known).astype(np.uint8)
+
+
+def confusion(truths: Sequence[Labels], guesses: Sequence[Labels], classes: int) -> NDArray[Any]:
+    """Pixels [truth, prediction], void left out."""
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    for truth, predicted in zip(truths, guesses, strict=True):
+        scored = truth != VOID
+        np.add.at(matrix, (truth[scored], predicted[scored]), 1)
+    return matrix
+
+
+def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """MIoU, pixel accuracy and IoU in percent; None for classes with no pixel."""
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    iou = [100 * m / u if u else None for m, u in zip(np.diag(matrix), union, strict=True)]
+    present = [value for value in iou if value is not None]
+    return {
+        "miou": float(np.mean(present)),
+        "pixel_accuracy": float(100 * np.trace(matrix) / matrix.sum()),
+        "iou": {n: None if v is None else float(v) for n, v in zip(classes, iou, strict=True)},
+    }
+
+
+def write_run(
+    folder: Path,
+    plan: Plan,
+    scenes: dict[str, tuple[NDArray[np.uint8], Labels]],
+    classes: Sequence[str] = tuple(CLASSES),
+    palette: Sequence[Sequence[int]] = tuple(PALETTE),
+    dataset: str = "shapes",
+) -> None:
+    """Write runs/<variant>/ for the scenes, id -> (image, truth)."""
+    pictures = folder / "evaluation" / "pictures"
+    pictures.mkdir(parents=True)
+    config = asdict(Config(dataset=dataset, seed=plan.seed, model=plan.model, train=plan.train))
+    sections = {key: config[key] for key in ("seed", "dataset", "model", "train")}
+    (folder / "config.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+    run = {
+        "run_id": f"{plan.name}-0123456789abcdef",
+        "signature": f"sig-{plan.name}",
+        "versions": {"torch": "2.9.0", "pipeline": "0.1.0"},
+        "data_digest": "d1" * 32,
+        "seconds": 372.4,
+        "device": "cpu",
+    }
+    (folder / "run.json").write_text(json.dumps(run))
+    modes, shown = {}, {}
+    wrongs = {"single": 0, "single_crf": 1, "ms_flip": 0, "ms_flip_crf": 1}
+    truths = [truth for _, truth in scenes.values()]
+    for mode, which in wrongs.items():
+        rng = np.random.default_rng(plan.seed)
+        wrong = plan.wrong[which] * (0.9 if "ms" in mode else 1.0)
+        guesses = [guess(truth, wrong, len(classes), rng) for truth in truths]
+        matrix = confusion(truths, guesses, len(classes))
+        modes[mode], shown[mode] = scores(matrix, classes), guesses
+        path = folder / "evaluation" / f"confusion_{mode}.csv"
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([classes, *matrix.tolist()])
+    write_history(folder / "history.csv", plan.train.iterations, modes["single"]["miou"])
+    figures = {
+        "dataset": dataset, "split": "test", "images": len(scenes), "void": VOID,
+        "classes": list(classes), "palette": [list(map(int, c)) for c in palette], "modes": modes,
+        "cost": {"params_m": plan.params_m, "gmacs": plan.gmacs, "ms_per_image": plan.ms_per_image,
+                 "size": 129, "device": "cpu"},
+        "settings": SETTINGS,
+    }  # fmt: skip
+    (folder / "evaluation" / "figures.json").write_text(json.dumps(figures))
+    (folder / "metrics.json").write_text(json.dumps({"miou": modes["single"]["miou"]}))
+    for index, (id_, (image, truth)) in enumerate(list(scenes.items())[:2]):
+        (pictures / id_).mkdir()
+        Image.fromarray(image).save(pictures / id_ / "image.png")
+        layers = {"truth": truth, **{mode: guesses[index] for mode, guesses in shown.items()}}
+        for name, labels in layers.items():
+            overlay = paint(labels, palette) // 2 + image // 2
+            Image.fromarray(overlay).save(pictures / id_ / f"{name}.png")
+
+
+def write_history(path: Path, iterations: int, miou: float) -> None:
+    """Ten validations that approach the mIoU."""
+    steps = np.linspace(iterations / 10, iterations, 10).astype(int)
+    rows = [
+        [int(step), 0.05 * (1 - step / iterations) ** 0.9, 1.8 * 0.75**index,
+         miou * (1 - 0.6 ** (index + 1)), 90.0]
+        for index, step in enumerate(steps)
+    ]  # fmt: skip
+    header = ["iteration", "learning_rate", "train_loss", "val_miou", "val_pixel_accuracy"]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def draw_scenes(count: int = 4) -> dict[str, tuple[NDArray[np.uint8], Labels]]:
+    """Scenes by id."""
+    rng = np.random.default_rng(7)
+    truths = [draw_scene(rng) for _ in range(count)]
+    return {f"scene_{i}": (photograph(t, PALETTE, rng), t) for i, t in enumerate(truths)}
+
+
+def write_data_set(prepared: Path, digest: str = "d1" * 32) -> None:
+    """The part of a prepared data set that the report reads."""
+    (prepared / "shapes").mkdir(parents=True)
+    values = {"name": "shapes", "classes": CLASSES, "palette": PALETTE, "void": VOID,
+              "splits": {"train": 40, "val": 8, "test": 4}, "digest": digest}  # fmt: skip
+    (prepared / "shapes" / "dataset.json").write_text(json.dumps(values))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Where a planted tree lies."""
+
+    runs: Path
+    prepared: Path
+
+
+def plant(root: Path) -> Tree:
+    """Write a run of every plan, and the data set; "missing" of NAMES is left out."""
+    scenes = draw_scenes()
+    for plan in PLANS:
+        write_run(root / "runs" / plan.name, plan, scenes)
+    write_data_set(root / "prepared")
+    return Tree(root / "runs", root / "prepared")

@@ -1,0 +1,79 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from runs_tree import NAMES, Tree, plant, write_data_set
+
+from pipeline.reporting.answer import answer, remarks
+from pipeline.reporting.load import Variant, load_data_set, load_variants
+from pipeline.reporting.words import number
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return plant(tmp_path_factory.mktemp("tree"))
+
+
+def text(variants: list[Variant]) -> list[str]:
+    return ["".join(part for part, _ in sentence) for sentence in answer(variants)]
+
+
+def test_the_first_sentence_names_the_best_the_next_and_the_cost(tree: Tree) -> None:
+    variants = load_variants(NAMES, tree.runs)
+    best, after = sorted((v for v in variants if v.evaluation), key=lambda v: -v.miou)[:2]
+    first = text(variants)[0].replace("\u00a0", " ")
+    assert first.startswith(f"{best.name} has the highest mIoU on the test split of shapes")
+    assert f"{number(best.miou)} %" in first
+    assert f"{number(best.miou - after.miou)} points above {after.name}" in first
+    assert "(60.90 against 21.96)" in first and "(213.00 against 96.20 ms)" in first
+
+
+def test_one_seed_is_said_to_have_no_spread(tree: Tree) -> None:
+    assert (
+        "(seed 0), so the differences have no spread" in text(load_variants(NAMES, tree.runs))[-1]
+    )
+
+
+def test_who_is_off_the_pareto_front_is_said(tree: Tree) -> None:
+    front = next(s for s in text(load_variants(NAMES, tree.runs)) if "Pareto" in s)
+    assert "for v3plus-os16 there is a variant" in front
+
+
+def test_one_variant_alone_has_nobody_to_beat(tree: Tree) -> None:
+    (first, *_) = text(load_variants(["v3-os8"], tree.runs))
+    assert first.startswith("v3-os8 was evaluated alone: its mIoU on the test split of shapes is ")
+
+
+def test_without_figures_it_says_so() -> None:
+    assert text([Variant("a")]) == ["No variant has been evaluated yet."]
+
+
+def test_what_is_missing_is_remarked(tree: Tree) -> None:
+    lines = remarks(load_variants(NAMES, tree.runs), load_data_set("shapes", tree.prepared))
+    assert lines == ["Without figures: missing (not run). Run dvc repro to complete them."]
+
+
+def test_changed_data_is_remarked(tree: Tree, tmp_path: Path) -> None:
+    write_data_set(tmp_path / "new", digest="other")
+    runs = Path(shutil.copytree(tree.runs, tmp_path / "runs"))
+    variants = load_variants(["v3-os8", "v3-os16"], runs)
+    assert remarks(variants, load_data_set("shapes", tmp_path / "new")) == [
+        "The prepared data has changed since the variants were trained."
+    ]
+    record = runs / "v3-os8" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"data_digest": "older"}))
+    variants = load_variants(["v3-os8", "v3-os16"], runs)
+    assert remarks(variants, load_data_set("shapes", tree.prepared)) == [
+        "The variants were not all trained on the same state of the data."
+    ]
+
+
+def test_other_devices_are_remarked(tree: Tree, tmp_path: Path) -> None:
+    runs = Path(shutil.copytree(tree.runs, tmp_path / "runs"))
+    path = runs / "v3-os8" / "evaluation" / "figures.json"
+    figures = json.loads(path.read_text())
+    figures["cost"]["device"] = "another"
+    path.write_text(json.dumps(figures))
+    lines = remarks(load_variants(["v3-os8", "v3-os16"], runs), None)
+    assert lines == ["Times were taken on different devices, so they are not set in ratio."]

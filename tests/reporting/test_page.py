@@ -1,0 +1,221 @@
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs_tree import CLASSES, NAMES, PLANS, Tree, plant
+
+from pipeline.errors import UserError
+from pipeline.reporting import page
+from pipeline.reporting.page import git_commit, write_report
+from pipeline.reporting.words import DASH, markdown
+
+
+class Page(HTMLParser):
+    """The page's tables as text, and every attribute and tag of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.values: dict[str, list[list[str | None]]] = {}
+        self.attributes: list[tuple[str, str, str]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self._name = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.attributes += [(tag, name, value) for name, value in found.items()]
+        if tag == "table":
+            self._name = found["class"].split()[0]
+            self.tables[self._name], self.values[self._name] = [], []
+        elif tag == "tr":
+            self.tables[self._name].append([])
+            self.values[self._name].append([])
+        elif tag in ("td", "th"):
+            self.tables[self._name][-1].append("")
+            self.values[self._name][-1].append(found.get("data-value"))
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+        if {"td", "th"} & set(self.open):
+            self.tables[self._name][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return plant(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="module")
+def report(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report, with the runs gone by the time it is read."""
+    root = tmp_path_factory.mktemp("report")
+    runs = Path(shutil.copytree(tree.runs, root / "runs"))
+    write_report(NAMES, runs, root / "report", tree.prepared, commit="abc1234")
+    shutil.rmtree(runs)
+    return root / "report"
+
+
+@pytest.fixture(scope="module")
+def html(report: Path) -> Page:
+    parsed = Page((report / "index.html").read_text(encoding="utf-8"))
+    parsed.close()
+    assert parsed.open == []
+    return parsed
+
+
+def figures(tree: Tree, name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(
+        (tree.runs / name / "evaluation" / "figures.json").read_text()
+    )
+    return loaded
+
+
+def test_the_figures_on_the_page_are_those_of_the_files(html: Page, tree: Tree) -> None:
+    head, *rows = html.values["variants"]
+    names = [re.sub(r"\s+", " ", name).strip() for name in html.tables["variants"][0]]
+    assert len(rows) == len(NAMES) and len(head) == len(names)
+    modes = {"mIoU": "single", "CRF": "single_crf", "MS + flip": "ms_flip",
+             "MS + flip + CRF": "ms_flip_crf"}  # fmt: skip
+    for plan, row, shown in zip(PLANS, rows, html.tables["variants"][1:], strict=False):
+        written = figures(tree, plan.name)
+        for column, mode in modes.items():
+            place = names.index(column)
+            assert float(row[place] or "nan") == written["modes"][mode]["miou"]
+            assert shown[place].strip() == f"{written['modes'][mode]['miou']:.2f}"
+        assert float(row[names.index("GMACs")] or "nan") == plan.gmacs
+
+
+def test_the_classes_on_the_page_are_those_of_the_files(html: Page, tree: Tree) -> None:
+    rows = {row[0].strip(): row[1:] for row in html.tables["classes"][1:]}
+    for column, plan in enumerate(PLANS):
+        modes = figures(tree, plan.name)["modes"]
+        before, after = modes["single"]["iou"], modes["single_crf"]["iou"]
+        value, gain = rows["ring"][column].split()
+        assert value == f"{before['ring']:.2f}"
+        difference = after["ring"] - before["ring"]
+        assert float(gain.replace("\N{MINUS SIGN}", "-")) == pytest.approx(difference, abs=0.006)
+
+
+def test_an_absent_class_is_shown_with_a_dash(html: Page) -> None:
+    row = next(row for row in html.tables["classes"] if row[0].strip() == "ghost")
+    assert [cell.strip() for cell in row[1:]] == [DASH] * len(PLANS)
+
+
+def test_a_missing_variant_is_shown_as_not_run(html: Page, report: Path) -> None:
+    row = html.tables["variants"][-1]
+    assert row[0].split() == ["missing", "not", "run"]
+    assert {cell.strip() for cell in row[1:]} == {DASH}
+    assert "| missing (not run) |" in (report / "report.md").read_text()
+
+
+def test_a_class_name_is_text_and_never_markup(html: Page, report: Path) -> None:
+    assert CLASSES[1] in html.text
+    assert "<b>" not in (report / "index.html").read_text()
+    assert "<b>" not in (report / "report.md").read_text()
+    assert not any(tag == "b" for tag, _, _ in html.attributes)
+
+
+def test_the_page_fetches_nothing(html: Page, report: Path) -> None:
+    addresses = [(t, v) for t, name, v in html.attributes if name in ("src", "href", "xlink:href")]
+    assert all(value.startswith(("data:", "#")) for _, value in addresses)
+    pictures = [value for tag, value in addresses if tag == "img"]
+    assert len(pictures) == 2 * 2 * (1 + len(PLANS))
+    assert len({value for _, value in addresses if value.startswith("#")}) > 6
+    assert re.findall(r"url\((?!#)|@import", (report / "index.html").read_text()) == []
+
+
+def test_links_inside_the_page_lead_somewhere(html: Page) -> None:
+    ids = [value for _, name, value in html.attributes if name == "id"]
+    links = {value[1:] for tag, name, value in html.attributes if (tag, name) == ("a", "href")}
+    assert links <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_picture_says_what_it_is(html: Page) -> None:
+    images = [name for tag, name, _ in html.attributes if tag == "img"]
+    assert images.count("alt") == images.count("src") > 0
+    assert len([1 for _, name, value in html.attributes if (name, value) == ("role", "img")]) == 4
+
+
+def test_markdown_has_the_same_table(html: Page, report: Path) -> None:
+    lines = (report / "report.md").read_text().splitlines()
+    for row in html.tables["variants"][1:]:
+        words = [re.sub(r"\s+", " ", cell).strip() for cell in row]
+        line = next(line for line in lines if line.startswith(f"| {words[0].split()[0]} "))
+        plain = re.sub(r"\*\*|\((?=rates|not run)|(?<=\d|n)\)(?= \|)", "", line)
+        assert [cell.strip() for cell in plain.strip("|").split(" | ")] == [
+            markdown(word) for word in words
+        ]
+
+
+def test_markdown_finds_its_figures(report: Path) -> None:
+    targets = re.findall(r"\]\((figures/[^)]+)\)", (report / "report.md").read_text())
+    assert {f"figures/{path.name}" for path in (report / "figures").iterdir()} == set(targets)
+    assert {"figures/cost.png", "figures/curves.png", "figures/class_iou.png"} <= set(targets)
+
+
+def test_curves_hold_every_validation(report: Path, tree: Tree) -> None:
+    with open(report / "curves.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["iteration", "val_miou", "train_loss", "variant"]
+    for plan in PLANS:
+        with open(tree.runs / plan.name / "history.csv", newline="") as file:
+            written = [(r["iteration"], float(r["val_miou"])) for r in csv.DictReader(file)]
+        read = [(r["iteration"], float(r["val_miou"])) for r in rows if r["variant"] == plan.name]
+        assert read == written
+
+
+def test_what_it_was_made_with_is_on_the_page(html: Page) -> None:
+    for text in ("abc1234", "d1" * 32, "train 40, val 8, test 4", "sig-v3-os8", "dvc repro"):
+        assert text in html.text
+
+
+def test_the_list_of_variants_decides_not_the_folders(tree: Tree, tmp_path: Path) -> None:
+    write_report(["v3-os8"], tree.runs, tmp_path / "report", tree.prepared)
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert "v3-os8" in text and "resnet50" not in text
+
+
+def test_a_report_is_the_same_each_time(tree: Tree, tmp_path: Path) -> None:
+    one, other = (write_report(["v3-os8"], tree.runs, tmp_path / n, tree.prepared) for n in "ab")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_nothing_run_yet_is_a_page_too(tree: Tree, tmp_path: Path) -> None:
+    written = write_report(["a", "b"], tmp_path / "runs", tmp_path / "report", tree.prepared)
+    assert "No variant has been evaluated yet." in written.read_text()
+    assert (tmp_path / "report" / "report.md").is_file()
+
+
+def test_no_variant_leaves_the_old_report(tree: Tree, tmp_path: Path) -> None:
+    written = write_report(["v3-os8"], tree.runs, tmp_path / "report", tree.prepared)
+    with pytest.raises(UserError, match="variants is empty"):
+        write_report([], tree.runs, tmp_path / "report", tree.prepared)
+    assert written.is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_many_classes_get_a_picture_of_their_confusions(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "CONFUSIONS_AS_TABLE", len(CLASSES) - 1)
+    text = write_report(["v3-os8"], tree.runs, tmp_path / "report", tree.prepared).read_text()
+    assert 'class="matrix" src="data:image/png;base64,' in text
+    assert 'class="confusion"' not in text
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None

@@ -1,0 +1,80 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs_tree import CLASSES, NAMES, PLANS, plant
+
+from pipeline.reporting import plots
+from pipeline.reporting.load import Variant, load_variants
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
+    return load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
+
+
+def test_every_evaluated_variant_is_a_point_with_its_name(variants: list[Variant]) -> None:
+    figure = plots.cost_plot(variants, ("gmacs", "ms_per_image"))
+    assert figure is not None and len(figure.axes) == 2
+    points = {c.get_label(): c.get_offsets() for c in figure.axes[0].collections}
+    for plan, variant in zip(PLANS, variants, strict=False):
+        ((x, y),) = np.asarray(points[plan.name])
+        assert (x, y) == (plan.gmacs, variant.miou)
+    assert {text.get_text() for text in figure.axes[0].texts} == {plan.name for plan in PLANS}
+
+
+def test_curves_are_the_histories(variants: list[Variant]) -> None:
+    figure = plots.curves_plot(variants, ("val_miou",))
+    assert figure is not None
+    drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    history = [[row.iteration, row.val_miou] for row in variants[0].history]
+    assert np.asarray(drawn["v3-os16"]).tolist() == history
+
+
+def test_svg_takes_its_ink_from_the_page_and_is_the_same_each_time(
+    variants: list[Variant],
+) -> None:
+    one, other = (plots.cost_plot(variants, ("gmacs",)) for _ in range(2))
+    assert one is not None and other is not None
+    text = plots.svg(one, "a")
+    assert text.startswith("<svg") and "currentColor" in text and plots.INK not in text
+    assert text == plots.svg(other, "a")
+
+
+def test_ids_inside_are_the_figures_own(variants: list[Variant]) -> None:
+    figure = plots.cost_plot(variants, ("gmacs",))
+    assert figure is not None
+    text = plots.svg(figure, "a")
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) > 0
+    assert all(value.startswith("a-") for value in ids)
+    used = re.findall(r'(?:url\(#|href="#)([^")]+)', text)
+    assert used and set(used) <= set(ids)
+
+
+def test_nothing_to_draw_is_no_figure() -> None:
+    nobody = [Variant("a")]
+    assert plots.cost_plot(nobody, ("gmacs",)) is None
+    assert plots.curves_plot(nobody, ("val_miou",)) is None
+    assert plots.class_plot(nobody) is None
+
+
+def test_a_dollar_in_a_class_is_a_dollar(tmp_path: Path) -> None:
+    figure = plots.confusion_plot(np.array([[3, 1], [0, 2]]), ["a $x_", "$b$"])
+    plots.save(figure, tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 200
+
+
+def test_the_class_figure_has_every_class_and_variant(variants: list[Variant]) -> None:
+    figure = plots.class_plot(variants)
+    assert figure is not None
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == CLASSES
+    assert len(figure.axes[0].texts) == len(CLASSES) * len(PLANS)
+
+
+def test_many_variants_stay_apart() -> None:
+    looks = [tuple(map(str, plots.look(index).values())) for index in range(24)]
+    assert len(set(looks)) == 24
