@@ -11,15 +11,16 @@ from pipeline.datasets.prepare import prepare
 from pipeline.datasets.previews import draw_augmentations, draw_samples
 from pipeline.datasets.transforms import TrainTransform
 from pipeline.entry import run
-from pipeline.paths import PREPARED, RAW
+from pipeline.paths import PREPARED, PREVIEWS, RAW
 
 
 def main() -> None:
-    """Write data/prepared/<dataset>/, and samples.png and augmentations.png in it."""
+    """Write data/prepared/<dataset>/, and pictures of it in data/previews/<dataset>/."""
     config = load_config(sys.argv[1:])
     folder = PREPARED / config.dataset
     data = prepare(load_manifest(config.dataset), RAW / config.dataset, folder)
-    draw_samples(data, folder / "samples.png")
+    previews = PREVIEWS / config.dataset
+    draw_samples(data, previews / "samples.png")
     transform = TrainTransform(
         crop_size=config.train.crop_size,
         scale_min=config.train.scale_min,
@@ -29,7 +30,7 @@ def main() -> None:
         photometric=config.train.photometric,
         fill=data.mean,
     )
-    draw_augmentations(data, transform, folder / "augmentations.png", seed=config.seed)
+    draw_augmentations(data, transform, previews / "augmentations.png", seed=config.seed)
     print(
         f"{folder}: ready, {', '.join(f'{len(ids)} {name}' for name, ids in data.splits.items())}"
     )

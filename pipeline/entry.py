@@ -10,6 +10,10 @@ from pipeline.errors import UserError
 # Hydra prints errors in its own words unless told to raise them; `explain` says them in ours.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
+# torch's threads that have nothing to do would otherwise spin, and take the cores from the loader
+# and CRF processes beside them. It has to be said before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; a user's mistake ends in one line on stderr and exit code 1."""

@@ -4,7 +4,6 @@ Heavy imports stand inside the functions: each CRF process imports the top of th
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,14 +75,14 @@ def main() -> None:
     parser.add_argument("variant", help="a name in `variants` of params.yaml")
     variant = parser.parse_args().variant
 
-    # Torch's waiting threads must sleep, not spin: they would take the cores from the CRF's
-    # processes, and with as many processes as cores both come to a crawl. Read by torch's import.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipeline.composition import load_resolved
     from pipeline.datasets.prepared import load_prepared
 
+    from pipeline.tracking.rows import log_evaluation
+
     config = load_resolved(BUILD, "evaluate", variant)
     figures = evaluate_run(config, RUNS / variant, load_prepared(PREPARED / config.dataset))
+    log_evaluation(RUNS / variant, config)
     print(f"{variant}: {figures.summary()}")
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import pipeline.entry  # noqa: F401  first: it tells torch's threads not to spin
+
 import pytest
 
 from pipeline.datasets.fetch import fetch

@@ -35,6 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(pixels).save(tmp_path / "raw" / "few" / kind / f"{number}.png")
     monkeypatch.setattr(augment, "RAW", tmp_path / "raw")
     monkeypatch.setattr(augment, "PREPARED", tmp_path / "prepared")
+    monkeypatch.setattr(augment, "PREVIEWS", tmp_path / "previews")
     monkeypatch.setattr(augment, "load_manifest", lambda name: load_manifest(name, tmp_path))
     return tmp_path
 
@@ -51,7 +52,7 @@ def test_training_ready_set_is_written_with_its_pictures(
     folder = project / "prepared" / "few"
     assert load_prepared(folder).ids("train") == ["0", "1", "2"]
     for name in ("samples.png", "augmentations.png"):
-        with Image.open(folder / name) as picture:
+        with Image.open(project / "previews" / "few" / name) as picture:
             assert picture.width > 1000
 
 
@@ -62,7 +63,7 @@ def test_pictures_follow_the_augmentation_and_data_does_not(
     drawn, digests = set(), set()
     for override in ("train.crop_size=97", "train.crop_size=129", "train.scale_max=1.0", "seed=1"):
         run_main(monkeypatch, override)
-        drawn.add((folder / "augmentations.png").read_bytes())
+        drawn.add((project / "previews" / "few" / "augmentations.png").read_bytes())
         digests.add(load_prepared(folder).digest)
     assert len(drawn) == 4
     assert len(digests) == 1
