@@ -77,7 +77,6 @@ def main() -> None:
 
     from pipeline.composition import load_resolved
     from pipeline.datasets.prepared import load_prepared
-
     from pipeline.tracking.rows import log_evaluation
 
     config = load_resolved(BUILD, "evaluate", variant)

@@ -3,10 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-import pipeline.entry  # noqa: F401  first: it tells torch's threads not to spin
-
 import pytest
 
+import pipeline.entry  # noqa: F401  it tells torch's idle threads to sleep
 from pipeline.datasets.fetch import fetch
 from pipeline.datasets.manifest import Generator, load_manifest
 from pipeline.datasets.prepare import prepare

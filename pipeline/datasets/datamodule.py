@@ -64,9 +64,9 @@ class WholeImages(Dataset[tuple[Tensor, Tensor, str]]):
 class ViewSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (view, image index) keys, from a given iteration on.
 
-    Its length is that of the whole training: a resumed Lightning loop counts the batches before
-    the start as fetched, and would end early with the length of what is left. Each pass over the images is a new permutation. Of each global batch, this process takes every
-    `processes`-th view, starting at its rank.
+    Each pass over the images is a new permutation. Of each global batch, this process takes every
+    `processes`-th view, starting at its rank. Its length is that of the whole training: a resumed
+    Lightning loop counts the batches before the start as fetched.
     """
 
     def __init__(
@@ -145,8 +145,8 @@ class SegmentationData(LightningDataModule):
         if config.overfit_images is not None:
             ids = ids[: config.overfit_images]
             scales, flip, photometric = (1.0, 1.0, 1.0), False, False
-        # A loader draws a seed for its workers: from a generator of its own, so that a resumed run's
-        # new loader leaves dropout's random numbers where they were.
+        # A loader draws a seed for its workers: from a generator of its own, so that the new loader
+        # of a resumed run leaves dropout's random numbers where they were.
         transform = TrainTransform(config.crop_size, *scales, flip, photometric, self.fill)
         sampler = ViewSampler(
             len(ids),

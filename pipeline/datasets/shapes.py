@@ -270,7 +270,7 @@ def _figures(p: Painter) -> None:
             if name == "disc":
                 distance = _ellipse(p, centre, 0.9 * radius)
             else:
-                radii = radius * p.dice.uniform(0.4, 0.55), 1.4 * radius
+                radii = radius * p.dice.uniform(0.34, 0.46), 1.5 * radius
                 spikes, turned = p.dice.integer(4, 7), p.dice.integer(0, 119)
                 distance = outlines.star(p.x, p.y, centre, radii, spikes, turned)
             p.stamp(distance, p.plain, _NUMBER[name])

@@ -83,7 +83,7 @@ def test_the_kept_network_predicts_as_the_trained_one_did(
         assert torch.equal(value, state[f"network.{name}"])
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -97,12 +97,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_in_the_same_row(
     def save_and_stop(self: LastState, trainer: Any, pl_module: Any) -> None:
         save(self, trainer, pl_module)
         if trainer.global_step == 4:
-            raise Interrupted
+            raise StoppedError
 
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patch:
         patch.setattr(LastState, "on_validation_end", save_and_stop)
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             train_run(small(), stopped, shapes.folder)
     before = record(stopped)
     assert not before["finished"]
