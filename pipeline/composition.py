@@ -24,6 +24,8 @@ SECTIONS = {
     "evaluate": ("dataset", "variant", "evaluate", "crf"),
     "trainer": ("trainer", "overrides"),
 }
+#: What the pictures of the random augmentation show.
+AUGMENTATION = ("crop_size", "flip", "photometric", "scale_max", "scale_min", "scale_step")
 
 
 def register() -> None:
@@ -96,7 +98,7 @@ def compose_variants(out: Path) -> list[str]:
     """Write every variant's resolved configuration; all are checked before one is written.
 
     Args:
-        out: folder that gets {train,evaluate,trainer}/<variant>.yaml.
+        out: folder that gets {train,evaluate,trainer}/<variant>.yaml, and augment.yaml.
 
     Returns:
         The variants' names, in the order of params.yaml.
@@ -105,7 +107,9 @@ def compose_variants(out: Path) -> list[str]:
     if not base.variants:
         raise UserError("params.yaml: variants is empty; name at least one, e.g. first: []")
     resolved = {name: _resolve(name, overrides) for name, overrides in base.variants.items()}
-    texts: dict[Path, str] = {}
+    shown = {key: getattr(base.train, key) for key in AUGMENTATION}
+    augment = {"dataset": base.dataset, "seed": base.seed, "train": shown}
+    texts = {out / "augment.yaml": _yaml(augment)}
     for name, config in resolved.items():
         values = dataclasses.asdict(config)
         for stage, keys in SECTIONS.items():

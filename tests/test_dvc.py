@@ -163,6 +163,15 @@ def test_a_new_variant_trains_alone(project: Copy) -> None:
     assert project.repro() == {"compose", "train@os8", "evaluate@os8", "report"}
 
 
+def test_a_changed_crop_draws_new_pictures_of_the_same_data(project: Copy) -> None:
+    project.set_params(train=PARAMS["train"] | {"photometric": True})  # type: ignore[operator]
+    ran = project.repro("augment")
+    assert ran == {"compose", "augment"}
+    project.set_params(train=PARAMS["train"])
+    assert project.repro("augment") == ran
+    assert project.repro() == set()
+
+
 def test_workers_and_devices_redo_nothing(project: Copy) -> None:
     project.set_params(trainer={"workers": 1})
     assert project.repro() == {"compose"}
