@@ -128,7 +128,11 @@ def _hydra_head(name: str) -> str:
     The run's folder is relative: an absolute one would make another checkout retrain.
     """
     head = {
-        "defaults": [f"/trainer/{name}@_global_", "_self_"],
+        "defaults": [
+            f"/trainer/{name}@_global_",
+            "_self_",
+            {"override /hydra/job_logging": "stdout"},
+        ],
         "hydra": {"run": {"dir": f"runs/{name}"}, "output_subdir": None},
     }
     return "# @package _global_\n" + _yaml(head)
