@@ -1,6 +1,7 @@
 """One small real data set for all tests: the embedded one, at 64 pixels and a few images."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ from pipeline.datasets.prepare import prepare
 from pipeline.datasets.prepared import Prepared
 
 SIZES = {"train": 6, "val": 3, "test": 3}
+
+
+@pytest.fixture(autouse=True)
+def tests_params(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the tests' params.yaml, from which configurations are composed."""
+    folder = tmp_path_factory.mktemp("params")
+    shutil.copy(Path(__file__).parent / "params.yaml", folder)
+    monkeypatch.setattr("pipeline.composition.PROJECT", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

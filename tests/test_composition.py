@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from pipeline.paths import CONF, PROJECT
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-STUDIES = sorted((CONF / "study").glob("*.yaml"))
+STUDIES = [PROJECT / "params.yaml", *sorted((CONF / "study").glob("*.yaml"))]
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,15 @@ def test_every_experiment_composes_and_says_how_to_run_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
-def test_every_ready_made_study_composes(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.composition.PROJECT", tmp_path)
-    (tmp_path / "params.yaml").write_text(study.read_text())
+def test_every_study_composes(study: Path, tests_params: Path, tmp_path: Path) -> None:
+    (tests_params / "params.yaml").write_text(study.read_text())
     names = compose_variants(tmp_path / "configs")
     assert names == list(yaml.safe_load(study.read_text())["variants"])
 
 
 def test_variants_are_resolved_each_into_files_of_its_own(tmp_path: Path) -> None:
     names = compose_variants(tmp_path)
-    assert names == list(yaml.safe_load((PROJECT / "params.yaml").read_text())["variants"])
+    assert names == ["v3-resnet18-os16", "v2-resnet18-os8"]
     for name in names:
         trained = load_resolved(tmp_path, "train", name)
         assert trained.variant == name
@@ -97,28 +94,22 @@ def test_a_removed_variant_leaves_no_configuration_behind(tmp_path: Path) -> Non
     assert not (tmp_path / "train" / "gone.yaml").exists()
 
 
-def test_nothing_is_written_when_one_variant_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.composition.PROJECT", tmp_path)
-    text = (PROJECT / "params.yaml").read_text() + "  wrong: [model.output_stride=7]\n"
-    (tmp_path / "params.yaml").write_text(text)
+def test_nothing_is_written_when_one_variant_is_wrong(tests_params: Path, tmp_path: Path) -> None:
+    with open(tests_params / "params.yaml", "a") as file:
+        file.write("  wrong: [model.output_stride=7]\n")
     with pytest.raises(UserError, match=r"variants\.wrong: model\.output_stride=7"):
         compose_variants(tmp_path / "configs")
     assert not (tmp_path / "configs").exists()
 
 
-def test_an_unknown_key_in_params_yaml_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.composition.PROJECT", tmp_path)
-    text = (PROJECT / "params.yaml").read_text().replace("  iterations:", "  iteratons:", 1)
-    (tmp_path / "params.yaml").write_text(text)
+def test_an_unknown_key_in_params_yaml_is_named(tests_params: Path) -> None:
+    path = tests_params / "params.yaml"
+    path.write_text(path.read_text().replace("  iterations:", "  iteratons:", 1))
     with pytest.raises(UserError, match=r"train\.iteratons: no such key; did you mean"):
         load_config([])
 
 
 def test_an_unknown_variant_is_answered_with_the_nearest(tmp_path: Path) -> None:
     compose_variants(tmp_path)
-    with pytest.raises(UserError, match="did you mean 'v3-mnv2-os16'"):
-        load_resolved(tmp_path, "evaluate", "v3-mnv2-os61")
+    with pytest.raises(UserError, match="did you mean 'v3-resnet18-os16'"):
+        load_resolved(tmp_path, "evaluate", "v3-resnet18-os61")
