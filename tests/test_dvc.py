@@ -252,3 +252,13 @@ def test_a_sweep_over_devices_scores_the_same_on_one_and_two_processes(project: 
     # Two validation images on two processes and on one: the same counts, but for the last digit of
     # a float on which an argmax hangs.
     assert figures[0] == pytest.approx(figures[1], abs=0.05)
+
+
+def test_two_processes_train(project: Copy) -> None:
+    project.run(
+        *("python", "-m", "pipeline.train", "trainer.devices=2", "trainer.accelerator=cpu"),
+        *("model.aspp_channels=16", "train.batch_size=4", "hydra.run.dir=both"),
+    )
+    assert json.loads((project.root / "both" / "run.json").read_text())["finished"]
+    with open(project.root / "both" / "history.csv", newline="") as file:
+        assert [row["iteration"] for row in csv.DictReader(file)] == ["1", "2"]

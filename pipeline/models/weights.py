@@ -49,6 +49,8 @@ class WeightReport:
 
     def summary(self) -> str:
         """One line for a log."""
+        if not self.loaded:
+            return self.source
         parts = [f"{len(self.loaded)} tensors loaded"]
         if self.left_out:
             parts.append(f"{len(self.left_out)} left out ({', '.join(_tops(self.left_out))})")
@@ -86,7 +88,7 @@ def load_weights(model: DeepLab, weights: str | None) -> WeightReport:
         UserError: if the file is missing, damaged or does not fit; if the download fails.
     """
     if weights is None:
-        return WeightReport("random weights", (), (), tuple(model.state_dict()))
+        return WeightReport("random", (), (), tuple(model.state_dict()))
     if weights == "imagenet":
         source, state = "imagenet", _download(model.backbone.name)
     else:

@@ -54,6 +54,7 @@ class Tracker:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         uri = tracking_uri()
         client = MlflowClient(tracking_uri=uri)
         if self.run_id is not None:

@@ -76,7 +76,7 @@ class History(Callback):
         task, iteration = pl_module, trainer.global_step
         if not isinstance(task, SegmentationTask):
             raise TypeError("History follows a SegmentationTask")
-        if not trainer.is_global_zero or (self.rows and self.rows[-1]["iteration"] >= iteration):
+        if self.rows and self.rows[-1]["iteration"] >= iteration:
             return
         row = {
             "iteration": iteration,
@@ -86,13 +86,16 @@ class History(Callback):
             "val_pixel_accuracy": task.matrix.pixel_accuracy(),
         }
         self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
         self.write()
         names = ("val_miou", "val_pixel_accuracy")
         metrics = {name.replace("val_", "val/"): row[name] for name in names}
         self.tracker.metrics({k: v for k, v in metrics.items() if math.isfinite(v)}, iteration)
+        loss = f"loss {row['train_loss']:.3f}  " if math.isfinite(row["train_loss"]) else ""
         print(
-            f"iteration {iteration}/{self.iterations}  loss {row['train_loss']:.3f}  "
-            f"val mIoU {row['val_miou']:.2f}  {self._time_left(iteration)}",
+            f"iteration {iteration}/{self.iterations}  {loss}val mIoU {row['val_miou']:.2f}  "
+            f"{self._time_left(iteration)}",
             flush=True,
         )
 
