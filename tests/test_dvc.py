@@ -61,6 +61,11 @@ class Copy:
         """`dvc repro`; the stages that ran."""
         return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *arguments)))
 
+    def commit(self, message: str) -> None:
+        """Commit everything that git does not ignore."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
     def change(self, name: str, old: str, new: str) -> None:
         """Replace text in a file."""
         path = self.root / name
@@ -99,9 +104,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     copy = Copy(root)
     copy.run("git", "init", "-q")
     copy.run("dvc", "commit", "-f", "-q", "data.dvc")
-    copy.run("git", "add", "-A")
-    author = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
-    copy.run("git", *author, "commit", "-qm", "start")
+    copy.run("git", "config", "user.name", "tester")
+    copy.run("git", "config", "user.email", "tester@example.invalid")
+    copy.commit("start")
     yield copy
 
 
@@ -119,6 +124,7 @@ def test_repro_again_has_nothing_to_do(project: Copy) -> None:
     assert project.repro() == set()
     assert "up to date" in project.run("dvc", "status")
     assert project.run("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
+    project.commit("the first results")
 
 
 def test_training_and_evaluation_fill_one_row(project: Copy) -> None:
@@ -143,6 +149,7 @@ def test_metrics_and_plots_say_something(project: Copy) -> None:
     project.run("dvc", "plots", "show", "--out", "plots")
     page = (project.root / "plots" / "index.html").read_text()
     assert "val_miou" in page
+    assert "class_iou.png" in page
     shutil.rmtree(project.root / "plots")
 
 
@@ -181,6 +188,9 @@ def test_a_changed_crf_setting_evaluates_without_training(project: Copy) -> None
     project.set_params(crf={"iterations": 3})
     names = ("v3", "v3plus", "os8")
     assert project.repro() == {"compose", "report"} | {f"evaluate@{name}" for name in names}
+    difference = json.loads(project.run("dvc", "metrics", "diff", "--json"))
+    assert "miou_crf" in difference["runs/v3/metrics.json"]
+    assert "miou" not in difference["runs/v3/metrics.json"]
 
 
 def test_a_changed_template_only_reports(project: Copy) -> None:

@@ -176,8 +176,8 @@ class LastState(Callback):
         self._random_state: Tensor | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save everything."""
-        if trainer.state.fn != "fit":
+        """Save everything; after the training, only if there was none."""
+        if trainer.state.fn != "fit" and self.path.exists():
             return
         beside = self.path.with_name(f"{self.path.name}.partial")
         trainer.save_checkpoint(beside)

@@ -144,6 +144,7 @@ def test_no_iterations_leave_the_initial_weights(
     train_run(small("train.iterations=0"), tmp_path / "run", shapes.folder)
     assert [row["iteration"] for row in rows(tmp_path / "run")] == ["0"]
     assert load_network(tmp_path / "run" / "model.ckpt")
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 0
 
 
 def test_the_last_iterations_are_validated_too(
