@@ -15,8 +15,8 @@ from torch import Tensor
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
 from pipeline.files import write_whole
+from pipeline.models.checkpoint import save_network
 from pipeline.tracking.tracker import Tracker
-from pipeline.training.checkpoint import save_network
 from pipeline.training.task import SegmentationTask
 
 COLUMNS = ("iteration", "learning_rate", "train_loss", "val_miou", "val_pixel_accuracy")

@@ -22,12 +22,12 @@ from pipeline.datasets.datamodule import SegmentationData
 from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
+from pipeline.models.checkpoint import read_checkpoint
 from pipeline.models.deeplab import DeepLab, build_model
 from pipeline.models.weights import load_weights
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork, LastState
-from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.signature import signature
 from pipeline.training.task import SegmentationTask
 

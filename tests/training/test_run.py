@@ -11,8 +11,8 @@ from pipeline.composition import load_config
 from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
+from pipeline.models.checkpoint import load_network, read_checkpoint
 from pipeline.training.callbacks import LastState
-from pipeline.training.checkpoint import load_network, read_checkpoint
 from pipeline.training.run import train_run
 
 SMALL = [

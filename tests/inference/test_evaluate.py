@@ -12,11 +12,11 @@ from PIL import Image
 from pipeline.config import Config, CrfConfig, EvaluateConfig, ModelConfig, TrainerConfig
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.evaluate import evaluate_run
 from pipeline.evaluation.confusion import read_csv
 from pipeline.evaluation.figures import MODES
+from pipeline.inference.evaluate import evaluate_run
+from pipeline.models.checkpoint import load_network, save_network
 from pipeline.models.deeplab import build_model
-from pipeline.training.checkpoint import load_network, save_network
 
 CONFIG = Config(
     evaluate=EvaluateConfig(split="test", scales=[0.5, 1.0], cost_size=33, pictures=2),
