@@ -57,7 +57,7 @@ def test_rates_without_atrous_branches_are_refused_not_ignored() -> None:
 
 def test_a_debug_preset_wins_over_an_experiment_and_the_command_line_over_both() -> None:
     both = load_config(["+experiment=v3_resnet101_aspp", "debug=overfit"])
-    assert (both.model.backbone, both.train.iterations) == ("resnet101", 100)
+    assert (both.model.backbone, both.train.iterations) == ("resnet101", 200)
     last = load_config(["experiment=v3_resnet101_aspp", "debug=overfit", "train.iterations=7"])
     assert last.train.iterations == 7
 
