@@ -33,9 +33,11 @@ class ModelConfig:
     #: Atrous rates at the output stride where the paper states them (v2: 8, v3: 16); they are
     #: scaled to `output_stride`. None: the paper's own.
     rates: list[int] | None = None
+    #: Of v3's ASPP, as is the dropout; v2's summed branches end in the classes and have neither.
     aspp_channels: int = 256
     dropout: float = 0.1
     decoder: bool = False
+    #: Of the decoder.
     low_level_channels: int = 48
     #: None: random. "imagenet": the backbone's, fetched by torchvision. Otherwise a file.
     weights: str | None = None
