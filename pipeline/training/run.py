@@ -158,6 +158,8 @@ def _trainer(config: Config, callbacks: list[Callback]) -> Trainer:
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision=config.train.precision,  # type: ignore[arg-type]
+        # The loader's one pass is the whole training.
+        max_epochs=1,
         max_steps=config.train.iterations,
         val_check_interval=min(config.train.validate_every, max(config.train.iterations, 1)),
         check_val_every_n_epoch=None,
