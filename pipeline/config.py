@@ -4,8 +4,7 @@ The values come from `params.yaml`, the structure from `conf/`; `compose.py` put
 Every combination that cannot work is refused here, before anything runs.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from pipeline.errors import UserError, nearest
 
@@ -155,11 +154,6 @@ def architecture(config: ModelConfig) -> str:
     if config.aspp == "summed":
         return "DeepLabv2"
     return "DeepLabv3+" if config.decoder else "DeepLabv3"
-
-
-def as_dict(config: Config) -> dict[str, Any]:
-    """The configuration as plain dictionaries and lists."""
-    return asdict(config)
 
 
 def check(config: Config) -> None:
