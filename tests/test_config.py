@@ -2,13 +2,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import (
-    OUTPUT_STRIDES,
     Config,
     ModelConfig,
     architecture,
     atrous_rates,
     check,
 )
+from pipeline.config.model import OUTPUT_STRIDES
 from pipeline.errors import UserError
 
 

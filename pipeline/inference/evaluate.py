@@ -28,7 +28,8 @@ def evaluate_run(config: Config, run_folder: Path, data: Prepared) -> Figures:
     """
     metrics = run_folder / "metrics.json"
     metrics.unlink(missing_ok=True)
-    network, device = on_device(load_network(run_folder / "model.ckpt"), config.trainer.accelerator)
+    trained = load_network(run_folder / "model.ckpt", config.evaluate.output_stride)
+    network, device = on_device(trained, config.trainer.accelerator)
     with whole_folder(run_folder / "evaluation") as folder:
         cost = measure(network, config.evaluate.cost_size, device)
         matrices = score(

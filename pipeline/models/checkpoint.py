@@ -9,10 +9,12 @@ import torch
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
 from pipeline.files import write_whole
-from pipeline.models.deeplab import DeepLab, build_model
+from pipeline.models.network import SegmentationNetwork, build_model
 
 
-def save_network(path: Path, network: DeepLab, model: ModelConfig, about: dict[str, Any]) -> None:
+def save_network(
+    path: Path, network: SegmentationNetwork, model: ModelConfig, about: dict[str, Any]
+) -> None:
     """Write the weights, the configuration to build the network with, and what it is about.
 
     Args:
@@ -27,15 +29,22 @@ def save_network(path: Path, network: DeepLab, model: ModelConfig, about: dict[s
     write_whole(path, buffer.getvalue())
 
 
-def load_network(path: Path) -> DeepLab:
+def load_network(path: Path, output_stride: int | None = None) -> SegmentationNetwork:
     """The trained network of a run, in evaluation mode.
 
+    Args:
+        path: of model.ckpt.
+        output_stride: at which it is built; the weights are the same at each. None: as trained.
+
     Raises:
-        UserError: no such file, or it is damaged or not one of ours.
+        UserError: no such file, or it is damaged or not one of ours, or its backbone has no such
+            output stride.
     """
     saved = read_checkpoint(path)
     try:
         model = ModelConfig(**saved["model"])
+        if output_stride is not None:
+            model.output_stride = output_stride
         network = build_model(model, len(saved["classes"]))
         weights = saved["state_dict"]
         network.load_state_dict({key.removeprefix("network."): weights[key] for key in weights})

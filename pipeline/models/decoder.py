@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.backbones import Features
 from pipeline.models.layers import ClassLayer, conv_bn_relu, resize
 
 
@@ -39,7 +40,8 @@ class Decoder(nn.Module):
         )
         self.classifier = ClassLayer(channels, num_classes)
 
-    def forward(self, encoded: Tensor, low: Tensor) -> Tensor:
+    def forward(self, encoded: Tensor, features: Features) -> Tensor:
         """Class scores at stride 4."""
+        low = features.low
         joined = torch.cat([resize(encoded, low), self.reduction(low)], dim=1)
         return self.classifier(self.refinement(joined))

@@ -80,10 +80,10 @@ def conv_bn_relu(
     )
 
 
-def resize(maps: Tensor, like: Tensor) -> Tensor:
+def resize(maps: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
     """Bilinear resizing of N x C x h x w maps to the height and width of `like`.
 
-    Corners are aligned: with inputs of k * output_stride + 1 pixels, the value of a coarse map
+    With aligned corners and inputs of k * output_stride + 1 pixels, the value of a coarse map
     lies exactly on the pixel that its convolution was centred on.
     """
-    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=True)
+    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=align_corners)

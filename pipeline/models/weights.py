@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.deeplab import IMAGENET_MEAN, IMAGENET_STD, DeepLab, channel_values
 from pipeline.models.layers import ClassLayer
+from pipeline.models.network import IMAGENET_MEAN, IMAGENET_STD, SegmentationNetwork, channel_values
 from pipeline.paths import PROJECT
 
 State = dict[str, Tensor]
@@ -71,7 +71,7 @@ class Converted(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def load_weights(model: DeepLab, weights: str | None) -> WeightReport:
+def load_weights(model: SegmentationNetwork, weights: str | None) -> WeightReport:
     """Load trained weights and the input normalisation they were trained with.
 
     A head that the weights have none of stays random, so does a class layer of another number of
@@ -211,7 +211,7 @@ def from_tensorflow_deeplab_mobilenet_v2(state: State) -> Converted:
     return Converted(converted)
 
 
-def _load(model: DeepLab, converted: Converted, source: str) -> WeightReport:
+def _load(model: SegmentationNetwork, converted: Converted, source: str) -> WeightReport:
     own: State = model.state_dict()
     given = converted.state
     class_layers = _class_layers(model)

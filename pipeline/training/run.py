@@ -23,7 +23,7 @@ from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
 from pipeline.models.checkpoint import read_checkpoint
-from pipeline.models.deeplab import DeepLab, build_model
+from pipeline.models.network import SegmentationNetwork, build_model
 from pipeline.models.weights import load_weights
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
@@ -123,7 +123,7 @@ def _fit(
     config: Config,
     folder: Path,
     data: Prepared,
-    network: DeepLab,
+    network: SegmentationNetwork,
     tracker: Tracker,
     stamp: str,
     resumed: bool,

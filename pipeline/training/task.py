@@ -12,7 +12,7 @@ from pipeline.config import TrainConfig
 from pipeline.datasets.transforms import VOID
 from pipeline.evaluation.confusion import ConfusionMatrix
 from pipeline.inference.whole_image import probabilities
-from pipeline.models.deeplab import DeepLab
+from pipeline.models.network import SegmentationNetwork
 from pipeline.training.schedule import poly
 
 
@@ -27,7 +27,7 @@ class SegmentationTask(LightningModule):
         num_classes: without void.
     """
 
-    def __init__(self, network: DeepLab, config: TrainConfig, num_classes: int) -> None:
+    def __init__(self, network: SegmentationNetwork, config: TrainConfig, num_classes: int) -> None:
         super().__init__()
         self.network = network
         self.config = config

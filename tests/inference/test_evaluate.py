@@ -16,7 +16,7 @@ from pipeline.evaluation.confusion import read_csv
 from pipeline.evaluation.figures import MODES
 from pipeline.inference.evaluate import evaluate_run
 from pipeline.models.checkpoint import load_network, save_network
-from pipeline.models.deeplab import build_model
+from pipeline.models.network import build_model
 
 CONFIG = Config(
     evaluate=EvaluateConfig(split="test", scales=[0.5, 1.0], cost_size=33, pictures=2),

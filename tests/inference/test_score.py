@@ -19,7 +19,7 @@ from pipeline.evaluation.confusion import VOID, ConfusionMatrix
 from pipeline.evaluation.figures import MODES
 from pipeline.inference.crf import refine
 from pipeline.inference.score import score, spread
-from pipeline.models.deeplab import build_model
+from pipeline.models.network import build_model
 from pipeline.models.weights import load_weights
 from pipeline.paths import PROJECT
 

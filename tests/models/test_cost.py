@@ -4,10 +4,10 @@ from torch import nn
 
 from pipeline.config import ModelConfig
 from pipeline.models.cost import count_parameters, milliseconds_per_image, multiply_adds
-from pipeline.models.deeplab import DeepLab, build_model
+from pipeline.models.network import SegmentationNetwork, build_model
 
 
-def published(backbone: str, aspp: str, decoder: bool = False) -> DeepLab:
+def published(backbone: str, aspp: str, decoder: bool = False) -> SegmentationNetwork:
     with torch.device("meta"):  # shapes are all that counting needs
         return build_model(ModelConfig(backbone=backbone, aspp=aspp, decoder=decoder), 21)
 

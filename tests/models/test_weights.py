@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
-from pipeline.models.deeplab import IMAGENET_MEAN, DeepLab, build_model
+from pipeline.models.network import IMAGENET_MEAN, SegmentationNetwork, build_model
 from pipeline.models.weights import (
     State,
     from_tensorflow_deeplab_mobilenet_v2,
@@ -26,7 +26,9 @@ TRAINED = SHARED / "weights" / "deeplab_v3_mobilenet_v2_voc21.pth"
 PHOTOGRAPHS = SHARED / "voc2012-subset.tar"
 
 
-def small(num_classes: int = 5, backbone: str = "mobilenet_v2", aspp: str = "no_atrous") -> DeepLab:
+def small(
+    num_classes: int = 5, backbone: str = "mobilenet_v2", aspp: str = "no_atrous"
+) -> SegmentationNetwork:
     config = ModelConfig(backbone=backbone, aspp=aspp, aspp_channels=8, output_stride=32)
     return build_model(config, num_classes)
 
@@ -36,11 +38,11 @@ def saved(content: object, file: Path) -> str:
     return str(file)
 
 
-def changed(model: DeepLab, before: State) -> set[str]:
+def changed(model: SegmentationNetwork, before: State) -> set[str]:
     return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
 
 
-def copied(model: DeepLab) -> State:
+def copied(model: SegmentationNetwork) -> State:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 

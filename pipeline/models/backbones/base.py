@@ -1,5 +1,6 @@
 """What every backbone is, and how its stages keep an output stride."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +14,33 @@ class Features(NamedTuple):
     """What a backbone hands on.
 
     Attributes:
-        low: N x low_channels x H/4 x W/4, for the decoder (v3+, section 3.1).
-        high: N x high_channels x H/output_stride x W/output_stride.
+        image: N x 3 x H x W, normalised.
+        levels: the last map of each resolution that the classifier has, at strides 2, 4, 8, 16
+            and 32 there; here none is coarser than the output stride. N x channels[i] x h x w.
     """
 
-    low: Tensor
-    high: Tensor
+    image: Tensor
+    levels: tuple[Tensor, ...]
+
+    @property
+    def low(self) -> Tensor:
+        """Conv2, N x channels[1] x H/4 x W/4, for the decoder (v3+, section 3.1)."""
+        return self.levels[1]
+
+    @property
+    def middle(self) -> Tensor:
+        """Conv3, N x channels[2] x H/8 x W/8, for the decoder's table (v3+, Table 2)."""
+        return self.levels[2]
+
+    @property
+    def penultimate(self) -> Tensor:
+        """Conv4, N x channels[3] x h x w, for the auxiliary classifier."""
+        return self.levels[3]
+
+    @property
+    def high(self) -> Tensor:
+        """The last map, N x channels[4] x H/output_stride x W/output_stride."""
+        return self.levels[-1]
 
 
 class Backbone(nn.Module, ABC):
@@ -26,13 +48,21 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         name: as `model.backbone` says it, and as torchvision calls the classifier.
-        low_channels: channels of `Features.low`.
-        high_channels: channels of `Features.high`.
+        channels: of `Features.levels`, five numbers.
     """
 
     name: str
-    low_channels: int
-    high_channels: int
+    channels: tuple[int, ...]
+
+    @property
+    def low_channels(self) -> int:
+        """Of `Features.low`."""
+        return self.channels[1]
+
+    @property
+    def high_channels(self) -> int:
+        """Of `Features.high`."""
+        return self.channels[-1]
 
     @abstractmethod
     def forward(self, images: Tensor) -> Features:
@@ -82,7 +112,7 @@ def atrous_stages(strides: Sequence[int], output_stride: int, stem_stride: int) 
     if reached != output_stride:
         raise UserError(
             f"model.output_stride={output_stride}: these stages have the strides "
-            f"{', '.join(map(str, strides))} after a stem of stride {stem_stride}; "
-            "take 8, 16 or 32"
+            f"{', '.join(map(str, strides))} after a stem of stride {stem_stride}; take a power "
+            f"of two from {stem_stride} to {stem_stride * math.prod(strides)}"
         )
     return stages

@@ -18,8 +18,8 @@ BOTTLENECKS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-#: The stem and the bottlenecks of 16 and 24 channels: where stride 4 ends.
-LOW_LEVEL_BLOCKS = 4
+#: Where strides 2, 4, 8, 16 and 32 end, counted in the stem and the bottlenecks.
+LEVEL_ENDS = (2, 4, 7, 14, 18)
 
 
 class InvertedResidual(nn.Module):
@@ -70,7 +70,7 @@ class MobileNetV2(Backbone):
         output_stride: 8, 16 or 32.
     """
 
-    def __init__(self, output_stride: int) -> None:
+    def __init__(self, output_stride: int, width: float = 1.0) -> None:
         super().__init__()
         strides = [stride for *_, stride in BOTTLENECKS]
         stages = atrous_stages(strides, output_stride, stem_stride=2)
@@ -89,11 +89,14 @@ class MobileNetV2(Backbone):
                 )
                 channels = out_channels
         self.name = "mobilenet_v2"
-        self.low_channels = 24
-        self.high_channels = channels
+        self.channels = (16, 24, 32, 96, channels)
         self.features = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Features:
-        """Features of normalised images, N x 3 x H x W: the 24-channel and the 320-channel map."""
-        low = self.features[:LOW_LEVEL_BLOCKS](images)
-        return Features(low, self.features[LOW_LEVEL_BLOCKS:](low))
+        """Features of normalised images, N x 3 x H x W."""
+        levels, x, start = [], images, 0
+        for end in LEVEL_ENDS:
+            x = self.features[start:end](x)
+            levels.append(x)
+            start = end
+        return Features(images, tuple(levels))

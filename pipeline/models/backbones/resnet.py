@@ -116,8 +116,7 @@ class ResNet(Backbone):
         block, depths = RESNETS[name]
         stages = atrous_stages((1, 2, 2, 2), output_stride, stem_stride=4)
         self.name = name
-        self.low_channels = 64 * block.expansion
-        self.high_channels = 512 * block.expansion
+        self.channels = (64, *(width * block.expansion for width in (64, 128, 256, 512)))
 
         self.conv1 = AtrousConv2d(3, 64, 7, stride=2)
         self.bn1 = nn.BatchNorm2d(64)
@@ -129,10 +128,13 @@ class ResNet(Backbone):
         self.layer4 = _layer(block, 256 * block.expansion, 512, depths[3], stages[3])
 
     def forward(self, images: Tensor) -> Features:
-        """Features of normalised images, N x 3 x H x W: the end of conv2_x, and of conv5_x."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        low = self.layer1(x)
-        return Features(low, self.layer4(self.layer3(self.layer2(low))))
+        """Features of normalised images, N x 3 x H x W: conv1, and the ends of conv2_x..conv5_x."""
+        levels = [self.relu(self.bn1(self.conv1(images)))]
+        x = self.maxpool(levels[0])
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            levels.append(x)
+        return Features(images, tuple(levels))
 
 
 def _layer(

@@ -2,9 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import BACKBONES
+from pipeline.config import BACKBONES, ModelConfig
 from pipeline.errors import UserError
-from pipeline.models.backbones import build_backbone
+from pipeline.models.backbones import Backbone
+from pipeline.models.backbones import build_backbone as build
+
+
+def build_backbone(name: str, output_stride: int) -> Backbone:
+    return build(ModelConfig(backbone=name, output_stride=output_stride))
 
 
 def randomise_batch_norms(network: nn.Module) -> None:
@@ -51,10 +56,14 @@ def test_denser_features_subsampled_are_the_coarser_features(name: str) -> None:
 def test_maps_have_the_stated_channels_and_strides(name: str, output_stride: int) -> None:
     with torch.device("meta"):  # shapes only
         backbone = build_backbone(name, output_stride)
-        low, high = backbone(torch.empty(2, 3, 96, 65))
+        features = backbone(torch.empty(2, 3, 96, 65))
     assert backbone.name == name
-    assert low.shape == (2, backbone.low_channels, 24, 17)
-    assert high.shape == (2, backbone.high_channels, 96 // output_stride, 64 // output_stride + 1)
+    assert features.low.shape == (2, backbone.low_channels, 24, 17)
+    for level, channels, stride in zip(
+        features.levels, backbone.channels, (2, 4, 8, 16, 32), strict=True
+    ):
+        stride = min(stride, output_stride)
+        assert level.shape == (2, channels, 96 // stride, 64 // stride + 1)
 
 
 def test_unknown_backbone_is_named_with_the_nearest_known_one() -> None:

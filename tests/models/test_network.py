@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from pipeline.config import ASPP_RATES, BACKBONES, ModelConfig, atrous_rates
-from pipeline.models.deeplab import DeepLab, build_model
+from pipeline.models.network import SegmentationNetwork, build_model
 
 HEADS = [(aspp, decoder) for aspp in ASPP_RATES for decoder in (False, True)]
 HEADS.remove(("summed", True))  # `pipeline.config.check` refuses it
 
 
-def small(backbone: str, aspp: str, decoder: bool, **settings: int) -> DeepLab:
+def small(backbone: str, aspp: str, decoder: bool, **settings: int) -> SegmentationNetwork:
     torch.manual_seed(0)
     config = ModelConfig(backbone=backbone, aspp=aspp, decoder=decoder, aspp_channels=16, dropout=0)
     for key, value in settings.items():
