@@ -27,8 +27,8 @@ STUDIES = [PROJECT / "params.yaml", *sorted((CONF / "study").glob("*.yaml"))]
         ("model.output_stride=12", "model.output_stride=12: mobilenet_v2 can be built at output"),
         ("model.output_stride=wide", "model.output_stride: invalid literal"),
         (
-            "train.crop_size=33",
-            "train.crop_size=33: too small for model.output_stride=16; at least",
+            "train.crop_size=17",
+            "train.crop_size=17: too small for model.output_stride=16; at least",
         ),
         ("train.crop_size=100", "the nearest are 97 and 113"),
         ("train.learning_rate=0", "train.learning_rate=0.0: must be above 0"),
