@@ -23,12 +23,21 @@ class TrainConfig:
     #: Pixels a side of a training crop, k * output_stride + 1.
     crop_size: int = 513
     learning_rate: float = 0.007
-    #: Poly schedule: learning_rate * (1 - iteration / iterations) ** power (v2, section 4.1).
+    #: How it falls: poly, (1 - iteration / iterations) ** power (v2, section 4.1); step, times
+    #: step_factor after each step_every iterations (v1, section 4); cosine.
+    schedule: str = "poly"
     power: float = 0.9
+    step_every: int = 2000
+    step_factor: float = 0.1
+    #: Iterations over which the learning rate first grows linearly; 0: none.
+    warmup_iterations: int = 0
     momentum: float = 0.9
     weight_decay: float = 4e-5
     #: The learning rate of everything that is not the backbone, as a multiple (v2: 10).
     head_multiplier: float = 1.0
+    #: The learning rate of biases, as a multiple of their layer's; other than 1, they are not
+    #: decayed either (v1 and v2, released settings: 2).
+    bias_multiplier: float = 1.0
     #: Whether the scores are upsampled to the labels for the loss (v3, Table 8); otherwise the
     #: labels are subsampled to the scores (v1, v2).
     upsample_logits: bool = True
@@ -158,6 +167,11 @@ def _check_train(train: TrainConfig, output_stride: int) -> None:
         )
     above_zero("train.scale_step", train.scale_step)
     above_zero("train.learning_rate", train.learning_rate)
+    one_of("train.schedule", train.schedule, ("poly", "step", "cosine"))
+    at_least("train.step_every", train.step_every, 1)
+    at_least("train.warmup_iterations", train.warmup_iterations, 0)
+    for key in ("step_factor", "bias_multiplier", "head_multiplier"):
+        above_zero(f"train.{key}", getattr(train, key))
     if train.overfit_images is not None:
         at_least("train.overfit_images", train.overfit_images, 1)
     one_of("train.keep", train.keep, ("best", "last"))
