@@ -189,6 +189,11 @@ def _check_head(model: ModelConfig) -> None:
             f"model.multi_scale_features=true with model.aspp={model.aspp}: they join fc7's "
             "features; take model.aspp=fc6"
         )
+    if model.multi_scale_features and model.rates is not None and len(model.rates) > 1:
+        raise UserError(
+            f"model.multi_scale_features=true with model.rates={list(model.rates)}: they join the "
+            "fc7 of a single branch; take one rate"
+        )
     at_least("model.aspp_channels", model.aspp_channels, 1)
     if not 0 <= model.dropout < 1:
         raise UserError(f"model.dropout={model.dropout}: must be in 0 <= dropout < 1")

@@ -1,13 +1,17 @@
 """What stands on a backbone: features to class scores, one class a paper."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.config import ModelConfig, atrous_rates
+from pipeline.errors import UserError
 from pipeline.models.aspp import ASPP, SummedASPP
 from pipeline.models.backbones import Backbone, Features
 from pipeline.models.decoder import Decoder
+from pipeline.models.fc6 import Fc6Branch, MultiScaleFeatures
 from pipeline.models.layers import ClassLayer, conv_bn_relu
 
 
@@ -29,6 +33,28 @@ class ClassifierHead(Head):
     def forward(self, features: Features) -> Tensor:
         """Class scores at the output stride."""
         return self.classifier(features.high)
+
+
+class Fc6Head(Head):
+    """VGG-16's fc6-fc7-fc8 (v1, section 3; v2, Figure 7): scores at the output stride.
+
+    Args:
+        branches: one a rate, their scores summed.
+        multi_scale: v1's features of the image and the first pools, which join the branches' last.
+    """
+
+    def __init__(
+        self, branches: Iterable[Fc6Branch], multi_scale: MultiScaleFeatures | None = None
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.multi_scale = multi_scale
+
+    def forward(self, features: Features) -> Tensor:
+        """Class scores at the output stride."""
+        extra = None if self.multi_scale is None else self.multi_scale(features)
+        scores = [branch(features.high, extra) for branch in self.branches]
+        return torch.stack(scores).sum(dim=0)
 
 
 class DeepLabV2Head(Head):
@@ -111,10 +137,20 @@ def build_head(config: ModelConfig, backbone: Backbone, num_classes: int) -> Hea
         config: checked; its atrous rates are moved to its output stride.
         backbone: that it stands on.
         num_classes: with the background.
+
+    Raises:
+        UserError: for a reference network that cannot stand on this backbone; for multi-scale
+            features with several rates.
     """
+    if config.network != "deeplab":
+        from pipeline.models.references import build_reference_head  # its libraries take seconds
+
+        return build_reference_head(config, backbone, num_classes)
     rates = atrous_rates(config)
     if config.aspp == "none":
         return ClassifierHead(ClassLayer(backbone.high_channels, num_classes))
+    if config.aspp == "fc6":
+        return _build_fc6(config, backbone, num_classes)
     if config.aspp == "summed":
         return DeepLabV2Head(SummedASPP(backbone.high_channels, num_classes, rates))
     aspp = ASPP(
@@ -123,6 +159,7 @@ def build_head(config: ModelConfig, backbone: Backbone, num_classes: int) -> Hea
         pooling=config.aspp != "no_pooling",
         channels=config.aspp_channels,
         dropout=config.dropout,
+        separable=config.separable,
     )
     if config.decoder:
         return DeepLabV3PlusHead(aspp, _build_decoder(config, backbone, num_classes))
@@ -131,10 +168,41 @@ def build_head(config: ModelConfig, backbone: Backbone, num_classes: int) -> Hea
     return DeepLabV3Head(aspp, ClassLayer(channels, num_classes), conv)
 
 
+def _build_fc6(config: ModelConfig, backbone: Backbone, num_classes: int) -> Fc6Head:
+    rates = atrous_rates(config)
+    multi_scale = None
+    if config.multi_scale_features:
+        if len(rates) > 1:
+            raise UserError(
+                f"model.multi_scale_features=true with model.rates={list(config.rates or ())}: "
+                "they join the fc7 of a single branch; take one rate"
+            )
+        multi_scale = MultiScaleFeatures(backbone.channels[:4], config.output_stride)
+    branches = (
+        Fc6Branch(
+            backbone.high_channels,
+            num_classes,
+            kernel=config.fc6_kernel,
+            rate=rate,
+            channels=config.fc6_channels,
+            dropout=config.dropout,
+            extra_channels=multi_scale.out_channels if multi_scale is not None else 0,
+        )
+        for rate in rates
+    )
+    return Fc6Head(branches, multi_scale)
+
+
 def _build_decoder(config: ModelConfig, backbone: Backbone, num_classes: int) -> Decoder:
     return Decoder(
         config.aspp_channels,
-        backbone.low_channels,
+        backbone.channels,
         num_classes,
+        features=config.decoder_features,
         low_level_channels=config.low_level_channels,
+        layers=config.decoder_layers,
+        kernel=config.decoder_kernel,
+        channels=config.decoder_channels,
+        separable=config.separable,
+        align_corners=config.align_corners,
     )

@@ -23,7 +23,13 @@ def build_backbone(config: ModelConfig) -> Backbone:
 
             return VGG16(output_stride)
         case "resnet18" | "resnet34" | "resnet50" | "resnet101":
-            return ResNet(name, output_stride)
+            return ResNet(
+                name,
+                output_stride,
+                stem=config.stem,
+                blocks=config.blocks,
+                multi_grid=config.multi_grid,
+            )
         case "xception41" | "xception65" | "xception71":
             from pipeline.models.backbones.xception import Xception
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 with atrous convolution, in torchvision's key layout.
+"""MobileNetV2 with atrous convolution and width multiplier, in torchvision's key layout.
 
 Source: Sandler et al., arXiv 1801.04381; as a DeepLab backbone its section 6.3.
 """
@@ -18,6 +18,8 @@ BOTTLENECKS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+#: Of the stem, before the first bottleneck.
+STEM_CHANNELS = 32
 #: Where strides 2, 4, 8, 16 and 32 end, counted in the stem and the bottlenecks.
 LEVEL_ENDS = (2, 4, 7, 14, 18)
 
@@ -27,19 +29,26 @@ class InvertedResidual(nn.Module):
 
     Args:
         in_channels: of the input.
-        out_channels: of the output; a shortcut where shape and channels stay the same.
+        out_channels: of the output.
         expansion: channels of the depthwise convolution, as a multiple of the input's.
         stride: of the depthwise convolution.
         rate: of the depthwise convolution.
+        shortcut: whether the input is added to the output.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, expansion: int, stride: int, rate: int
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expansion: int,
+        stride: int,
+        rate: int,
+        shortcut: bool,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        # A lost stride adds no shortcut: where a stride was, the channels change as well.
-        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.has_shortcut = shortcut
         layers: list[nn.Module] = []
         if expansion != 1:
             layers.append(conv_bn_relu(in_channels, hidden, 1, activation=nn.ReLU6))
@@ -67,29 +76,36 @@ class MobileNetV2(Backbone):
     """MobileNetV2 up to its 320-channel map: `features.0` to `features.17`.
 
     Args:
-        output_stride: 8, 16 or 32.
+        output_stride: 4, 8, 16 or 32.
+        width: multiplier of every channel count, the stem's and the last map's too (section 3.4).
     """
 
     def __init__(self, output_stride: int, width: float = 1.0) -> None:
         super().__init__()
         strides = [stride for *_, stride in BOTTLENECKS]
         stages = atrous_stages(strides, output_stride, stem_stride=2)
-        channels = 32
+        channels = scaled_channels(STEM_CHANNELS, width)
         layers: list[nn.Module] = [conv_bn_relu(3, channels, 3, stride=2, activation=nn.ReLU6)]
-        for (expansion, out_channels, blocks, _), stage in zip(BOTTLENECKS, stages, strict=True):
+        outputs = [channels]
+        for (expansion, unscaled, blocks, stride), stage in zip(BOTTLENECKS, stages, strict=True):
+            out_channels = scaled_channels(unscaled, width)
             for block in range(blocks):
+                first = block == 0
                 layers.append(
                     InvertedResidual(
                         channels,
                         out_channels,
                         expansion=expansion,
-                        stride=stage.stride if block == 0 else 1,
-                        rate=stage.entry_rate if block == 0 else stage.rate,
+                        stride=stage.stride if first else 1,
+                        rate=stage.entry_rate if first else stage.rate,
+                        # A lost stride adds no shortcut, though a small width leaves the channels.
+                        shortcut=channels == out_channels and (stride == 1 or not first),
                     )
                 )
                 channels = out_channels
+                outputs.append(channels)
         self.name = "mobilenet_v2"
-        self.channels = (16, 24, 32, 96, channels)
+        self.channels = tuple(outputs[end - 1] for end in LEVEL_ENDS)
         self.features = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Features:
@@ -100,3 +116,13 @@ class MobileNetV2(Backbone):
             levels.append(x)
             start = end
         return Features(images, tuple(levels))
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """`channels` times `width` as a multiple of 8: the nearest, but not over a tenth fewer.
+
+    Source: the authors' released code, and torchvision's after it.
+    """
+    wanted = channels * width
+    nearest = max(8, int(wanted + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * wanted else nearest + 8

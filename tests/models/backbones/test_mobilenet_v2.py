@@ -1,20 +1,37 @@
 import pytest
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
-from pipeline.models.backbones.mobilenet_v2 import InvertedResidual, MobileNetV2
+from pipeline.config import ModelConfig
+from pipeline.models.backbones.mobilenet_v2 import (
+    BOTTLENECKS,
+    InvertedResidual,
+    MobileNetV2,
+    scaled_channels,
+)
+from pipeline.models.cost import multiply_adds
+from pipeline.models.network import build_model
 
 
+def take_statistics(network: nn.Module) -> None:
+    """Batch norm's statistics of random images, so that signals keep their size."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()(torch.randn(2, 3, 65, 65))
+    network.eval()
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5, 0.35, 1.4])
 @torch.inference_mode()
-def test_features_equal_torchvisions() -> None:
+def test_features_equal_torchvisions(width: float) -> None:
     torch.manual_seed(0)
-    theirs = torchvision.models.mobilenet_v2(weights=None)
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # the statistics of these images, so that signals keep their size
-    theirs(torch.randn(2, 3, 65, 65))
-    theirs.eval()
-    ours = MobileNetV2(32).eval()
+    theirs = torchvision.models.mobilenet_v2(weights=None, width_mult=width)
+    take_statistics(theirs)
+    ours = MobileNetV2(32, width).eval()
     ours.load_state_dict(
         {
             key: value
@@ -23,9 +40,12 @@ def test_features_equal_torchvisions() -> None:
         }
     )
     images = torch.randn(1, 3, 70, 65)
-    features = ours(images)
-    torch.testing.assert_close(features.low, theirs.features[:4](images))
-    torch.testing.assert_close(features.high, theirs.features[:18](images))
+    for level, channels, end in zip(
+        ours(images).levels, ours.channels, (2, 4, 7, 14, 18), strict=True
+    ):
+        wanted = theirs.features[:end](images)
+        assert wanted.shape[1] == channels
+        torch.testing.assert_close(level, wanted)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +54,7 @@ def test_features_equal_torchvisions() -> None:
         (32, [1] * 17),
         (16, [1] * 14 + [2] * 3),
         (8, [1] * 7 + [2] * 7 + [4] * 3),
+        (4, [1] * 4 + [2] * 3 + [4] * 7 + [8] * 3),
     ],
 )
 def test_depthwise_rates_follow_the_output_stride(output_stride: int, rates: list[int]) -> None:
@@ -46,3 +67,61 @@ def test_depthwise_rates_follow_the_output_stride(output_stride: int, rates: lis
         for module in block.modules()
         if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3)
     ] == rates
+
+
+@pytest.mark.parametrize(
+    ("width", "channels"),
+    [
+        (1.0, (16, 24, 32, 96, 320)),
+        (0.75, (16, 24, 24, 72, 240)),
+        (0.5, (8, 16, 16, 48, 160)),
+        (1.4, (24, 32, 48, 136, 448)),
+    ],
+)
+def test_channels_follow_the_width(width: float, channels: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        network = MobileNetV2(16, width)
+        features = network(torch.empty(1, 3, 33, 33))
+    assert network.channels == channels
+    assert tuple(level.shape[1] for level in features.levels) == channels
+
+
+@given(
+    channels=st.sampled_from([channels for _, channels, *_ in BOTTLENECKS]),
+    width=st.floats(0.05, 4.0),
+)
+def test_scaled_channels_are_near_multiples_of_eight(channels: int, width: float) -> None:
+    scaled = scaled_channels(channels, width)
+    assert scaled >= 8
+    assert scaled % 8 == 0
+    assert 0.9 * channels * width <= scaled <= channels * width + 8
+
+
+@pytest.mark.parametrize("width", [0.1, 0.25, 1.0])
+@torch.inference_mode()
+def test_denser_features_subsampled_are_the_coarser_features_at_every_width(width: float) -> None:
+    """Small widths have strides between equal channels: losing one must not add a shortcut."""
+    torch.manual_seed(0)
+    coarse = MobileNetV2(32, width)
+    take_statistics(coarse)
+    images = torch.randn(1, 3, 65, 33)
+    wanted = coarse(images).high
+    for output_stride in (16, 8, 4):
+        denser = MobileNetV2(output_stride, width).eval()
+        denser.load_state_dict(coarse.state_dict())
+        features = denser(images).high
+        error = (features[..., ::2, ::2] - wanted).abs().max() / wanted.abs().max()
+        assert error < 1e-4
+        wanted = features
+
+
+def test_half_the_width_costs_about_what_the_release_says() -> None:
+    """The released network of width 0.5, at output stride 16 and 513 x 513 pixels: 0.88 G.
+
+    Ours costs more because its channels are rounded as torchvision's, whose weights it takes: at
+    stride 4 it has 16, the release 12.
+    """
+    config = ModelConfig(backbone="mobilenet_v2", width=0.5, output_stride=16, aspp="no_atrous")
+    with torch.device("meta"):
+        network = build_model(config, 21)
+    assert multiply_adds(network, 513) == pytest.approx(0.88e9, rel=0.04)
