@@ -66,6 +66,8 @@ def test_the_papers_names_are_derived_from_the_settings() -> None:
         ({"decoder_kernel": 5}, "model.decoder_kernel=5: 1 or 3"),
         ({"decoder_features": ["conv3"]}, "model.decoder_features=['conv3']: [conv2], or"),
         ({"scales": [0.5]}, "model.scales=[0.5]: a list of scales above 0"),
+        ({"scales": [0.5, 1.0], "auxiliary": True}, "each scale has its own loss already"),
+        ({"aspp": "fc6", "multi_scale_features": True, "rates": [6, 12]}, "take one rate"),
         ({"dropout": 1.0}, "model.dropout=1.0: must be in 0 <= dropout < 1"),
     ],
 )

@@ -144,6 +144,11 @@ def check_model(model: ModelConfig) -> None:
             f"model.scales={list(model.scales)}: a list of scales above 0 of which the largest "
             "is 1, e.g. [0.5, 0.75, 1.0]"
         )
+    if model.auxiliary and list(model.scales) != [1.0]:
+        raise UserError(
+            f"model.auxiliary=true with model.scales={list(model.scales)}: each scale has its own "
+            "loss already; take model.auxiliary=false or model.scales=[1.0]"
+        )
 
 
 def _check_backbone(model: ModelConfig) -> None:

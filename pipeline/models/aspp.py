@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.layers import ClassLayer, conv_bn_relu
+from pipeline.models.layers import ClassLayer, conv_bn_relu, separable_conv_bn_relu
 
 
 class SummedASPP(nn.Module):
@@ -64,6 +64,7 @@ class ASPP(nn.Module):
 
     Input: N x in_channels x H x W, output: N x channels x H x W.
     Source: v3, section 3.3 and Figure 5. Dropout after the projection: the released code.
+    Separable 3x3s: v3+, section 3.1.
 
     Args:
         in_channels: of the backbone's map.
@@ -72,6 +73,7 @@ class ASPP(nn.Module):
         pooling: whether there is image pooling.
         channels: of every branch and of the output.
         dropout: chance of a zero in training.
+        separable: whether the 3x3s are depthwise separable.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class ASPP(nn.Module):
         pooling: bool = True,
         channels: int = 256,
         dropout: float = 0.1,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         # The order (1x1, rates, pooling) is torchvision's; weights of another order are permuted.
         self.branches = nn.ModuleList([conv_bn_relu(in_channels, channels, 1)])
-        self.branches.extend(conv_bn_relu(in_channels, channels, 3, rate=rate) for rate in rates)
+        atrous = separable_conv_bn_relu if separable else conv_bn_relu
+        self.branches.extend(atrous(in_channels, channels, 3, rate=rate) for rate in rates)
         if pooling:
             self.branches.append(ImagePooling(in_channels, channels))
         self.projection = nn.Sequential(

@@ -1,47 +1,115 @@
 """The decoder of DeepLab v3+: object boundaries from low-level features."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.models.backbones import Features
-from pipeline.models.layers import ClassLayer, conv_bn_relu, resize
+from pipeline.models.layers import ClassLayer, conv_bn_relu, resize, separable_conv_bn_relu
+
+#: Where in `Features.levels` the maps are that the paper calls Conv2 and Conv3.
+LEVELS = {"conv2": 1, "conv3": 2}
+
+
+class DecoderStage(nn.Module):
+    """Features brought to the size of a low-level map, joined with it, refined.
+
+    Input: N x in_channels x h x w and N x low_channels x H x W, output: N x channels x H x W.
+    Source: v3+, section 3.1.
+
+    Args:
+        in_channels: of the features.
+        low_channels: of the backbone's map.
+        low_level_channels: to which that map is reduced, so that it does not outweigh the features.
+        layers: convolutions after the joining.
+        kernel: of those.
+        channels: of those.
+        separable: whether those are depthwise separable.
+        align_corners: of the upsampling.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        low_channels: int,
+        *,
+        low_level_channels: int,
+        layers: int,
+        kernel: int,
+        channels: int,
+        separable: bool,
+        align_corners: bool,
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.reduction = conv_bn_relu(low_channels, low_level_channels, 1)
+        convolution = separable_conv_bn_relu if separable else conv_bn_relu
+        inputs = (in_channels + low_level_channels, *[channels] * (layers - 1))
+        self.refinement = nn.Sequential(*(convolution(n, channels, kernel) for n in inputs))
+
+    def forward(self, x: Tensor, low: Tensor) -> Tensor:
+        """Refined features at the low-level map's size."""
+        upsampled = resize(x, low, align_corners=self.align_corners)
+        return self.refinement(torch.cat([upsampled, self.reduction(low)], dim=1))
 
 
 class Decoder(nn.Module):
-    """Encoder features brought to stride 4, joined with low-level ones, refined, classified.
+    """Encoder features joined with low-level ones, coarse to fine, and classified.
 
-    Input: N x encoder_channels x h x w and N x low_channels x H/4 x W/4,
+    Input: N x encoder_channels x h x w and the backbone's maps,
     output: N x num_classes x H/4 x W/4.
-    Source: v3+, section 3.1; Table 1 for 48 channels, Table 2 for two 3x3 of 256.
+    Source: v3+, section 3.1 and Figure 2. The defaults are the best of Table 1 (48 channels) and
+    Table 2 (Conv2 alone, two 3x3 of 256).
 
     Args:
         encoder_channels: of the ASPP's output.
-        low_channels: of the backbone's stride-4 map.
+        level_channels: of the backbone's five maps.
         num_classes: with the background.
-        low_level_channels: to which the stride-4 map is reduced, so that it does not outweigh the
-            encoder's features.
-        channels: of the two 3x3 convolutions.
+        features: which maps join, coarsest first: ("conv2",) or ("conv3", "conv2").
+        low_level_channels: to which each of them is reduced.
+        layers: convolutions after each joining.
+        kernel: of those, 3 or 1.
+        channels: of those.
+        separable: whether those are depthwise separable.
+        align_corners: of the upsampling.
     """
 
     def __init__(
         self,
         encoder_channels: int,
-        low_channels: int,
+        level_channels: Sequence[int],
         num_classes: int,
         *,
+        features: Sequence[str] = ("conv2",),
         low_level_channels: int = 48,
+        layers: int = 2,
+        kernel: int = 3,
         channels: int = 256,
+        separable: bool = False,
+        align_corners: bool = True,
     ) -> None:
         super().__init__()
-        self.reduction = conv_bn_relu(low_channels, low_level_channels, 1)
-        self.refinement = nn.Sequential(
-            conv_bn_relu(encoder_channels + low_level_channels, channels, 3),
-            conv_bn_relu(channels, channels, 3),
+        self.levels = tuple(LEVELS[name] for name in features)
+        inputs = (encoder_channels, *[channels] * (len(features) - 1))
+        self.stages = nn.ModuleList(
+            DecoderStage(
+                in_channels,
+                level_channels[level],
+                low_level_channels=low_level_channels,
+                layers=layers,
+                kernel=kernel,
+                channels=channels,
+                separable=separable,
+                align_corners=align_corners,
+            )
+            for in_channels, level in zip(inputs, self.levels, strict=True)
         )
         self.classifier = ClassLayer(channels, num_classes)
 
     def forward(self, encoded: Tensor, features: Features) -> Tensor:
         """Class scores at stride 4."""
-        low = features.low
-        joined = torch.cat([resize(encoded, low), self.reduction(low)], dim=1)
-        return self.classifier(self.refinement(joined))
+        x = encoded
+        for stage, level in zip(self.stages, self.levels, strict=True):
+            x = stage(x, features.levels[level])
+        return self.classifier(x)

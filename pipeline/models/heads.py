@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import ModelConfig, atrous_rates
-from pipeline.errors import UserError
 from pipeline.models.aspp import ASPP, SummedASPP
 from pipeline.models.backbones import Backbone, Features
 from pipeline.models.decoder import Decoder
@@ -139,8 +138,7 @@ def build_head(config: ModelConfig, backbone: Backbone, num_classes: int) -> Hea
         num_classes: with the background.
 
     Raises:
-        UserError: for a reference network that cannot stand on this backbone; for multi-scale
-            features with several rates.
+        UserError: for a reference network that cannot stand on this backbone.
     """
     if config.network != "deeplab":
         from pipeline.models.references import build_reference_head  # its libraries take seconds
@@ -172,11 +170,6 @@ def _build_fc6(config: ModelConfig, backbone: Backbone, num_classes: int) -> Fc6
     rates = atrous_rates(config)
     multi_scale = None
     if config.multi_scale_features:
-        if len(rates) > 1:
-            raise UserError(
-                f"model.multi_scale_features=true with model.rates={list(config.rates or ())}: "
-                "they join the fc7 of a single branch; take one rate"
-            )
         multi_scale = MultiScaleFeatures(backbone.channels[:4], config.output_stride)
     branches = (
         Fc6Branch(

@@ -80,6 +80,23 @@ def conv_bn_relu(
     )
 
 
+def separable_conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int, *, rate: int = 1
+) -> nn.Sequential:
+    """`conv_bn_relu` in two steps: each channel by itself in space, then 1x1 over the channels.
+
+    Batch norm and ReLU stand after both. A 1x1 convolution has nothing to separate and stays one.
+    Input: N x in_channels x H x W, output: N x out_channels x H x W.
+    Source: v3+, section 3.1 ("atrous separable convolution"); the ReLU between: the released code.
+    """
+    if kernel_size == 1:
+        return conv_bn_relu(in_channels, out_channels, 1)
+    return nn.Sequential(
+        conv_bn_relu(in_channels, in_channels, kernel_size, rate=rate, groups=in_channels),
+        conv_bn_relu(in_channels, out_channels, 1),
+    )
+
+
 def resize(maps: Tensor, like: Tensor, *, align_corners: bool = True) -> Tensor:
     """Bilinear resizing of N x C x h x w maps to the height and width of `like`.
 

@@ -4,22 +4,20 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline.config import TrainConfig
-from pipeline.datasets.transforms import VOID
 from pipeline.evaluation.confusion import ConfusionMatrix
 from pipeline.inference.whole_image import probabilities
 from pipeline.models.network import SegmentationNetwork
-from pipeline.training.schedule import poly
+from pipeline.training.losses import total_loss
+from pipeline.training.parameters import parameter_groups
+from pipeline.training.schedule import schedule
 
 
 class SegmentationTask(LightningModule):
-    """Pixel-wise cross-entropy at full resolution, SGD with momentum, poly learning rate.
-
-    v3, section 4: the logits are upsampled to the label's size, not the label shrunk to theirs.
+    """Pixel-wise cross-entropy, SGD with momentum, a learning rate that follows a policy.
 
     Args:
         network: images in [0, 1] to logits.
@@ -38,10 +36,10 @@ class SegmentationTask(LightningModule):
         self.train()
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Images B x 3 x c x c and labels B x c x c to the mean loss of the valid pixels."""
+        """Images B x 3 x c x c and labels B x c x c to the total loss."""
         images, labels = batch
         images = images.contiguous(memory_format=torch.channels_last)
-        loss = cross_entropy(self.network(images), labels)
+        loss = total_loss(self.network, self.network.outputs(images), labels, self.config)
         self.losses.append(loss.detach())
         self.log("train/loss", loss, prog_bar=True, logger=False)
         return loss
@@ -71,20 +69,13 @@ class SegmentationTask(LightningModule):
         return mean
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD in two groups, the backbone's and the head's, with the poly policy by iteration."""
-        config = self.config
-        backbone = list(self.network.backbone.parameters())
-        inside = {id(parameter) for parameter in backbone}
-        head = [p for p in self.network.parameters() if id(p) not in inside]
-        groups = [
-            {"params": backbone, "lr": config.learning_rate},
-            {"params": head, "lr": config.learning_rate * config.head_multiplier},
-        ]
-        optimizer = SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
-        schedule = LambdaLR(optimizer, poly(config.iterations, config.power))
+        """SGD with momentum over the configured groups, with the configured policy by iteration."""
+        groups = parameter_groups(self.network, self.config)
+        optimizer = SGD(groups, momentum=self.config.momentum)
+        policy = LambdaLR(optimizer, schedule(self.config))
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {"scheduler": policy, "interval": "step"},
         }
 
     def train(self, mode: bool = True) -> "SegmentationTask":
@@ -95,14 +86,3 @@ class SegmentationTask(LightningModule):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over the valid pixels; 0 where all are void.
-
-    Args:
-        logits: B x C x H x W.
-        labels: int64 B x H x W, void 255.
-    """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="sum")
-    return total / (labels != VOID).sum().clamp(min=1)

@@ -31,6 +31,25 @@ def test_v3_concatenates_one_branch_a_rate(rates: tuple[int, ...], pooling: bool
     assert aspp(torch.randn(1, 8, 5, 7)).shape == (1, 4, 5, 7)
 
 
+def test_separable_v3_separates_its_atrous_branches_alone() -> None:
+    aspp = ASPP(8, (2, 4), channels=5, separable=True)
+    convolutions = [module for module in aspp.modules() if isinstance(module, nn.Conv2d)]
+    assert [tuple(one.weight.shape) for one in convolutions] == [
+        (5, 8, 1, 1),
+        *[(8, 1, 3, 3), (5, 8, 1, 1)] * 2,
+        (5, 8, 1, 1),
+        (5, 20, 1, 1),
+    ]
+    assert [one.dilation for one in convolutions if one.groups == 8] == [(2, 2), (4, 4)]
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_v3_learns_in_every_branch(separable: bool) -> None:
+    aspp = ASPP(8, (1, 2), channels=4, dropout=0, separable=separable)
+    aspp(torch.randn(4, 8, 9, 9)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in aspp.parameters())
+
+
 def test_v2_sums_its_branches() -> None:
     aspp = SummedASPP(8, 3, (1, 2, 4))
     high = torch.randn(2, 8, 9, 9)

@@ -4,7 +4,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
-from pipeline.errors import UserError
 from pipeline.models.backbones import Features
 from pipeline.models.fc6 import Fc6Branch, MultiScaleFeatures
 from pipeline.models.heads import Fc6Head
@@ -186,11 +185,6 @@ def test_multi_scale_features_of_a_map_of_another_size_are_resized() -> None:
     )
     features = Features(torch.randn(1, 3, 65, 65), levels)
     assert multi_scale(features).shape == (1, 40, 9, 9)
-
-
-def test_multi_scale_features_with_several_branches_are_refused() -> None:
-    with pytest.raises(UserError, match=r"multi_scale_features=true with model\.rates=\[6, 12\]"):
-        build(multi_scale_features=True, rates=[6, 12])
 
 
 def test_head_stands_on_another_backbone() -> None:
