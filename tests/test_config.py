@@ -55,6 +55,10 @@ def test_the_papers_names_are_derived_from_the_settings() -> None:
         ({"blocks": 5}, "model.blocks=5 with model.backbone=mobilenet_v2: only resnet18"),
         ({"blocks": 8, "backbone": "resnet18"}, "model.blocks=8: the last block is 4, 5, 6 or 7"),
         ({"multi_grid": [1, 2, 4]}, "model.multi_grid=[1, 2, 4] with model.backbone=mobilenet_v2"),
+        (
+            {"multi_grid": [1, 2, 4], "backbone": "resnet18"},
+            "the last block of resnet18 has 2 units",
+        ),
         ({"aspp": "v4"}, "model.aspp=v4: did you mean 'v3'"),
         ({"aspp": "none", "rates": [6]}, "there are no atrous branches to take rates"),
         ({"rates": []}, "model.rates=[]: for no atrous branches say model.aspp=no_atrous"),

@@ -162,6 +162,14 @@ def _check_backbone(model: ModelConfig) -> None:
             "has a width multiplier"
         )
     if model.backbone in RESNETS:
+        units = 2 if model.backbone == "resnet18" else 3
+        if model.multi_grid is not None and (
+            len(model.multi_grid) != units or min(model.multi_grid) < 1
+        ):
+            raise UserError(
+                f"model.multi_grid={list(model.multi_grid)}: the last block of {model.backbone} has "
+                f"{units} units; give each a rate of 1 or more, e.g. {[1, 2, 4][:units]}"
+            )
         return
     for key, changed in (
         (f"model.stem={model.stem}", model.stem != "7x7"),

@@ -16,7 +16,8 @@ class Features(NamedTuple):
     Attributes:
         image: N x 3 x H x W, normalised.
         levels: the last map of each resolution that the classifier has, at strides 2, 4, 8, 16
-            and 32 there; here none is coarser than the output stride. N x channels[i] x h x w.
+            and 32 there (VGG: its pools; the last one of a cascade of blocks lies coarser there);
+            here none is coarser than the output stride. N x channels[i] x h x w.
     """
 
     image: Tensor
@@ -81,6 +82,11 @@ class Stage(NamedTuple):
     stride: int
     entry_rate: int
     rate: int
+
+    @property
+    def original_stride(self) -> int:
+        """Of the first block in the classifier."""
+        return self.stride * self.rate // self.entry_rate
 
 
 def atrous_stages(strides: Sequence[int], output_stride: int, stem_stride: int) -> list[Stage]:
