@@ -167,8 +167,8 @@ def _check_backbone(model: ModelConfig) -> None:
             len(model.multi_grid) != units or min(model.multi_grid) < 1
         ):
             raise UserError(
-                f"model.multi_grid={list(model.multi_grid)}: the last block of {model.backbone} has "
-                f"{units} units; give each a rate of 1 or more, e.g. {[1, 2, 4][:units]}"
+                f"model.multi_grid={list(model.multi_grid)}: the last block of {model.backbone} "
+                f"has {units} units; give each a rate of 1 or more, e.g. {[1, 2, 4][:units]}"
             )
         return
     for key, changed in (

@@ -25,11 +25,13 @@ from pipeline.files import write_json, write_whole
 from pipeline.models.checkpoint import read_checkpoint
 from pipeline.models.network import SegmentationNetwork, build_model
 from pipeline.models.weights import load_weights
+from pipeline.paths import RUNS
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork, LastState
 from pipeline.training.signature import signature
 from pipeline.training.task import SegmentationTask
+from pipeline.training.twin import find_twin, take_over
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dvc", "mlflow")
 
@@ -55,11 +57,16 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
     resumed = record is not None
     if first and not resumed:
         clear(folder)
+    if not resumed and folder.parent == RUNS and (twin := find_twin(config, folder, stamp)):
+        if first:
+            _learn_from(twin, config, folder, data, stamp)
+        return
     seed_everything(config.seed, workers=True, verbose=False)
     network = build_model(config.model, len(data.classes))
-    report = load_weights(network, config.model.weights)
+    report = load_weights(network, config.model)
 
     record = record or {"signature": stamp, "data_digest": data.digest, "seconds": 0.0}
+    record |= {"weights": report.summary(), "weights_sha256": report.sha256}
     tracker = _open_row(config, folder, data, record) if first else Tracker.off()
     if first:
         print(f"weights: {report.summary()}", flush=True)
@@ -73,6 +80,20 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
         record["seconds"] += time.monotonic() - started
         write_json(folder / "run.json", record | {"finished": True})
         tracker.finish()
+
+
+def _learn_from(twin: Path, config: Config, folder: Path, data: Prepared, stamp: str) -> None:
+    """Take over the training of a variant that differs only in its evaluation."""
+    print(f"{folder.name}: the same training as {twin.name}, taken over from there", flush=True)
+    record = {"signature": stamp, "data_digest": data.digest, "seconds": 0.0, "twin": twin.name}
+    tracker = _open_row(config, folder, data, record)
+    for row in take_over(twin, folder):
+        values = {
+            key.replace("val_", "val/"): row[key] for key in ("val_miou", "val_pixel_accuracy")
+        }
+        tracker.metrics({k: float(v) for k, v in values.items() if v}, int(row["iteration"]))
+    write_json(folder / "run.json", record | {"finished": True})
+    tracker.finish()
 
 
 def _open_row(config: Config, folder: Path, data: Prepared, record: dict[str, Any]) -> Tracker:

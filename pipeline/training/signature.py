@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.models.weights import find_weights
+from pipeline.models.weights.files import sha256_of
 from pipeline.paths import PROJECT
 
 #: The code that decides what training computes.
@@ -40,7 +42,6 @@ def code_digest(root: Path = PROJECT) -> str:
 
 
 def _weights_digest(config: Config) -> str | None:
-    """The initial weights' content, where they are a file."""
-    if config.model.weights is None or not (path := PROJECT / config.model.weights).is_file():
-        return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The initial weights' content, where they are a file; published ones are what they are."""
+    found = find_weights(config.model)
+    return sha256_of(found) if isinstance(found, Path) else None

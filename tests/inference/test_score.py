@@ -264,8 +264,9 @@ def photographs(tmp_path: Path) -> Prepared:
 def test_the_crf_improves_a_trained_network_on_photographs(
     photographs: Prepared, tmp_path: Path
 ) -> None:
-    network = build_model(ModelConfig(aspp="no_atrous"), num_classes=21).eval()
-    load_weights(network, str(TRAINED))
+    config = ModelConfig(aspp="no_atrous", weights=str(TRAINED))
+    network = build_model(config, num_classes=21).eval()
+    load_weights(network, config)
     settings = EvaluateConfig(split="val", scales=[1.0], flip=False, pad_to=513, pictures=0)
     matrices = score(network, CPU, photographs, settings, CrfConfig(), tmp_path, None, False)
     assert matrices["single"] == matrices["ms_flip"]

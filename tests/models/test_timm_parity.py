@@ -5,14 +5,7 @@ from torch import Tensor, nn
 
 from pipeline.config import ModelConfig
 from pipeline.models.backbones import build_backbone
-from pipeline.models.weights_timm import (
-    MOBILENET_V2_MEAN,
-    MOBILENET_V2_STD,
-    XCEPTION_MEAN,
-    XCEPTION_STD,
-    from_timm_mobilenet_v2,
-    from_timm_xception,
-)
+from pipeline.models.weights.converters import from_backbone, from_timm_mobilenet_v2
 
 XCEPTIONS = ("xception41", "xception65", "xception71")
 #: timm's name, and the width.
@@ -72,7 +65,7 @@ def assert_equal_features(got: tuple[Tensor, ...], wanted: list[Tensor]) -> None
 @torch.inference_mode()
 def test_converted_xception_gives_timms_features(name: str, output_stride: int) -> None:
     theirs = classifier(name)
-    converted, left_out = from_timm_xception(theirs.state_dict())
+    converted, left_out = from_backbone(theirs.state_dict(), ("head.",))
     assert set(left_out) == {"head.fc.weight", "head.fc.bias"}
     images = torch.randn(1, 3, 65, 50)
     config = ModelConfig(backbone=name, output_stride=output_stride)
@@ -97,20 +90,6 @@ def test_converted_mobilenet_v2_gives_timms_features(
     assert_equal_features(
         our_levels(config, converted, images), timms_features(name, output_stride, state, images)
     )
-
-
-@pytest.mark.parametrize("name", XCEPTIONS)
-def test_xception_normalisation_is_timms(name: str) -> None:
-    settings = timm.get_pretrained_cfg(name)
-    assert settings is not None
-    assert (settings.mean, settings.std) == (XCEPTION_MEAN, XCEPTION_STD)
-
-
-@pytest.mark.parametrize("name", [name for name, _ in MOBILENETS])
-def test_mobilenet_v2_normalisation_is_timms(name: str) -> None:
-    settings = timm.get_pretrained_cfg(name)
-    assert settings is not None
-    assert (settings.mean, settings.std) == (MOBILENET_V2_MEAN, MOBILENET_V2_STD)
 
 
 def test_unknown_layers_keep_their_names_for_the_loader_to_report() -> None:

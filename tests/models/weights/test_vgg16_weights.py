@@ -11,7 +11,8 @@ from pipeline.errors import UserError
 from pipeline.models.fc6 import Fc6Branch
 from pipeline.models.heads import Fc6Head
 from pipeline.models.network import IMAGENET_MEAN, IMAGENET_STD, build_model
-from pipeline.models.weights_vgg import State, from_torchvision_vgg16
+from pipeline.models.weights.files import State
+from pipeline.models.weights.vgg16 import from_torchvision_vgg16
 
 
 def classifier(filters: int = 32, in_channels: int = 8) -> State:

@@ -6,24 +6,19 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.network import IMAGENET_MEAN, IMAGENET_STD, channel_values
-
-State = dict[str, Tensor]
+from pipeline.models.network import channel_values
+from pipeline.models.weights.converters import Converted
+from pipeline.models.weights.files import State
+from pipeline.models.weights.sources import CAFFE, IMAGENET
 
 CLASSIFIER = "classifier."
 #: fc6 and fc7 in torchvision's classifier.
 FULLY_CONNECTED = {"classifier.0.": "fc6.", "classifier.3.": "fc7."}
-#: The original network's inputs, from which torchvision's IMAGENET1K_FEATURES come: RGB minus a
-#: mean, in 0 to 255.
-ORIGINAL_MEAN = (0.48235, 0.45882, 0.40784)
-ORIGINAL_STD = (1 / 255, 1 / 255, 1 / 255)
 #: Pixels a side that fc6 sees of pool5 in the classifier.
 FC6_KERNEL = 7
 
 
-def from_torchvision_vgg16(
-    state: State, own: Mapping[str, Tensor], *, seed: int = 0
-) -> tuple[State, tuple[str, ...]]:
+def from_torchvision_vgg16(state: State, own: Mapping[str, Tensor], *, seed: int = 0) -> Converted:
     """The weights in our own layout, and the original keys that have no counterpart by design.
 
     fc6 becomes a convolution, decimated to the network's kernel: of its 7 x 7 taps every second
@@ -48,8 +43,9 @@ def from_torchvision_vgg16(
     """
     converted = {f"backbone.{k}": v for k, v in state.items() if not k.startswith(CLASSIFIER)}
     classifies = _has_classifier(state)
-    converted["input_mean"] = channel_values(IMAGENET_MEAN if classifies else ORIGINAL_MEAN)
-    converted["input_std"] = channel_values(IMAGENET_STD if classifies else ORIGINAL_STD)
+    normalisation = IMAGENET if classifies else CAFFE
+    converted["input_mean"] = channel_values(normalisation.mean)
+    converted["input_std"] = channel_values(normalisation.std)
 
     branches = [key.removesuffix("fc6.weight") for key in own if key.endswith(".fc6.weight")]
     used: tuple[str, ...] = ()
@@ -60,7 +56,7 @@ def from_torchvision_vgg16(
             converted |= {f"{branch}{key}": value for key, value in layers.items()}
         used = tuple(FULLY_CONNECTED)
     left_out = (k for k in state if k.startswith(CLASSIFIER) and not k.startswith(used))
-    return converted, tuple(left_out)
+    return Converted(converted, tuple(left_out))
 
 
 def _has_classifier(state: State) -> bool:
