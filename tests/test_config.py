@@ -48,6 +48,7 @@ def test_the_papers_names_are_derived_from_the_settings() -> None:
         ({"network": "u-net"}, "model.network=u-net: did you mean 'unet'"),
         ({"backbone": "resnet51"}, "model.backbone=resnet51: did you mean 'resnet50'"),
         ({"output_stride": 64}, "model.output_stride=64: mobilenet_v2 can be built at"),
+        ({"network": "linknet"}, "model.output_stride=16 with model.network=linknet"),
         ({"width": 0.0}, "model.width=0.0: must be above 0"),
         ({"width": 0.5, "backbone": "resnet18"}, "only mobilenet_v2 has a width multiplier"),
         ({"stem": "5x5", "backbone": "resnet18"}, "model.stem=5x5"),

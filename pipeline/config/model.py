@@ -37,7 +37,8 @@ FEATURE_ASPPS = ("v3", "no_pooling", "no_atrous")
 class ModelConfig:
     """The network: a backbone at an output stride, a head, and where its weights start."""
 
-    #: deeplab, or one to compare with: fcn, unet, linknet, fpn, pspnet.
+    #: deeplab, or one to compare with: fcn, unet, linknet, fpn, pspnet. Those have their library's
+    #: head; of the settings below they read the backbone's, `output_stride` and `weights`.
     network: str = "deeplab"
     backbone: str = "mobilenet_v2"
     output_stride: int = 16
@@ -135,6 +136,11 @@ def check_model(model: ModelConfig) -> None:
         raise UserError(
             f"model.output_stride={model.output_stride}: {model.backbone} can be built at "
             f"output stride {', '.join(map(str, allowed))}"
+        )
+    if model.network == "linknet" and model.output_stride != 32:
+        raise UserError(
+            f"model.output_stride={model.output_stride} with model.network=linknet: its decoder "
+            "doubles each of five levels; take model.output_stride=32, or model.network=unet or fpn"
         )
     _check_backbone(model)
     _check_head(model)
