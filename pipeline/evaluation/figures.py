@@ -19,12 +19,14 @@ MODES = ("single", "single_crf", "ms_flip", "ms_flip_crf")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs: millions of parameters, giga multiply-adds, milliseconds."""
+    """What one image costs: millions of parameters, giga multiply-adds, memory, milliseconds."""
 
     params_m: float
     gmacs: float
+    #: Of a forward pass: weights and the maps alive at the same time, float32.
+    peak_mib: float
     ms_per_image: float
-    #: The side in pixels at which multiply-adds and milliseconds are stated.
+    #: The side in pixels at which all but the parameters are stated.
     size: int
     device: str
 
@@ -76,6 +78,7 @@ class Figures:
             "pixel_accuracy": single["pixel_accuracy"],
             "params_m": self.cost.params_m,
             "gmacs": self.cost.gmacs,
+            "peak_mib": self.cost.peak_mib,
             "ms_per_image": self.cost.ms_per_image,
             "images": self.images,
             "iou": single["iou"],

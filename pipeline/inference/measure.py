@@ -4,11 +4,16 @@ import torch
 from torch import nn
 
 from pipeline.evaluation.figures import Cost
-from pipeline.models.cost import count_parameters, milliseconds_per_image, multiply_adds
+from pipeline.networks.cost import (
+    count_parameters,
+    milliseconds_per_image,
+    multiply_adds,
+    peak_memory,
+)
 
 
 def measure(network: nn.Module, size: int, device: torch.device) -> Cost:
-    """Parameters, multiply-adds and milliseconds of one size x size image.
+    """Parameters, multiply-adds, peak memory and milliseconds of one size x size image.
 
     Args:
         network: on `device`.
@@ -18,6 +23,7 @@ def measure(network: nn.Module, size: int, device: torch.device) -> Cost:
     return Cost(
         params_m=count_parameters(network) / 1e6,
         gmacs=multiply_adds(network, size) / 1e9,
+        peak_mib=peak_memory(network, size) / 2**20,
         ms_per_image=milliseconds_per_image(network, size, device),
         size=size,
         device=device_name(device),

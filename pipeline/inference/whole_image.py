@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.sizes import aligned_side, scaled_side
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -133,16 +134,6 @@ def pad(batch: Tensor, mean: Tensor, output_stride: int, least: int = 0) -> Tens
     padded = mean.to(batch).expand(batch.shape[0], -1, to_height, to_width).clone()
     padded[..., :height, :width] = batch
     return padded
-
-
-def aligned_side(side: int, output_stride: int) -> int:
-    """The next k * output_stride + 1 that is not below `side`."""
-    return -(-(side - 1) // output_stride) * output_stride + 1
-
-
-def scaled_side(side: int, scale: float) -> int:
-    """The side of a scaled image, at least 1: int((side - 1) * scale + 1)."""
-    return int((side - 1) * scale + 1)
 
 
 def on_device(network: AnyModule, accelerator: str) -> tuple[AnyModule, torch.device]:

@@ -13,6 +13,8 @@ from pipeline.config import ASPP_RATES, Config, ModelConfig
 from pipeline.reporting.load import Evaluation, Variant
 
 ASPP_NAMES = {
+    "none": "none",
+    "fc6": "fc6",
     "summed": "v2, summed",
     "v3": "v3",
     "no_pooling": "v3 without image pooling",
@@ -21,7 +23,9 @@ ASPP_NAMES = {
 
 
 def aspp_name(model: ModelConfig) -> str:
-    """The ASPP in words, with its rates where they are not the paper's."""
+    """The ASPP in words, with its rates where they are not the paper's; a dash where none is."""
+    if model.network != "deeplab":
+        return "-"
     name = ASPP_NAMES[model.aspp]
     if model.rates is None or tuple(model.rates) == ASPP_RATES[model.aspp]:
         return name

@@ -36,10 +36,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs: millions of parameters, GMACs and milliseconds at `size` pixels."""
+    """What one image costs: millions of parameters; GMACs, memory and time at `size` pixels."""
 
     params_m: float | None = None
     gmacs: float | None = None
+    peak_mib: float | None = None
     ms_per_image: float | None = None
     size: int | None = None
     device: str | None = None

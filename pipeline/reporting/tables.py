@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.config import atrous_rates
+from pipeline.networks.field_of_view import field_of_view
 from pipeline.reporting.compare import (
     Change,
     aspp_name,
@@ -69,7 +70,11 @@ def variants_table(variants: Sequence[Variant]) -> Table:
         Column("Network", "the paper's name for these settings", numeric=False),
         Column("Backbone", numeric=False),
         Column("OS", "output stride: input size divided by feature size"),
-        Column("ASPP", "atrous spatial pyramid pooling, and its rates as built", numeric=False),
+        Column(
+            "ASPP",
+            "atrous spatial pyramid pooling; its rates and field of view as built",
+            numeric=False,
+        ),
         Column("Decoder", "v3+'s decoder", numeric=False),
     ]
     rows = [_identity(variant) for variant in variants]
@@ -78,6 +83,12 @@ def variants_table(variants: Sequence[Variant]) -> Table:
         (
             Column("GMACs", "billions of multiply-adds an image"),
             lambda e: e.cost.gmacs,
+            False,
+            same_size,
+        ),
+        (
+            Column("Peak MiB", "memory of a forward pass: weights and maps alive at once, float32"),
+            lambda e: e.cost.peak_mib,
             False,
             same_size,
         ),
@@ -121,7 +132,7 @@ def variants_note(variants: Sequence[Variant]) -> str:
     sizes = sorted({f"{cost.size} x {cost.size} px" for cost in costs})
     devices = sorted({str(cost.device) for cost in costs})
     return (
-        f"GMACs and ms for an image of {listing(sizes)}, ms on {listing(devices)}; "
+        f"GMACs, memory and ms for an image of {listing(sizes)}, ms on {listing(devices)}; "
         "mIoU in percent, MS + flip: averaged over scales and mirrored images."
     )
 
@@ -142,13 +153,16 @@ def _identity(variant: Variant) -> list[Cell]:
         return [name, *(Cell(DASH) for _ in range(5))]
     model = variant.config.model
     rates = "-".join(map(str, atrous_rates(model)))
+    notes = [f"rates {rates}"] if rates else []
+    if (seen := field_of_view(model)) is not None:
+        notes.append(f"sees {seen.pixels} px{' and the image' if seen.image else ''}")
     aspp = aspp_name(model).split(", rates")[0]
     return [
         name,
         Cell(str(variant.architecture), variant.architecture),
         Cell(model.backbone, model.backbone),
         Cell(str(model.output_stride), model.output_stride),
-        Cell(aspp, aspp, note=f"rates {rates}" if rates else ""),
+        Cell(aspp, aspp, note="; ".join(notes)),
         Cell(on_off(model.decoder), on_off(model.decoder)),
     ]
 

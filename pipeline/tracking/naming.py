@@ -18,6 +18,7 @@ EVALUATION_METRICS = {
     "crf_gain": "crf/gain",
     "params_m": "cost/params_m",
     "gmacs": "cost/gmacs",
+    "peak_mib": "cost/peak_mib",
     "ms_per_image": "cost/ms_per_image",
 }
 

@@ -26,7 +26,9 @@ def figures() -> Figures:
         classes=["background", "disc", "ring"],
         palette=[[0, 0, 0], [255, 0, 0], [0, 255, 0]],
         matrices={mode: matrix(hits) for mode, hits in zip(MODES, (5, 7, 6, 9), strict=True)},
-        cost=Cost(params_m=4.5, gmacs=5.8, ms_per_image=31.0, size=513, device="cpu"),
+        cost=Cost(
+            params_m=4.5, gmacs=5.8, peak_mib=75.8, ms_per_image=31.0, size=513, device="cpu"
+        ),
         evaluate=EvaluateConfig(scales=[0.75, 1.0], pad_to=513),
         crf=CrfConfig(),
     )
@@ -43,7 +45,9 @@ def test_files_hold_what_the_report_reads(figures: Figures, tmp_path: Path) -> N
         assert set(mode) == {"miou", "pixel_accuracy", "iou"}
         assert list(mode["iou"]) == content["classes"]
         assert mode["iou"]["ring"] is None
-    assert set(content["cost"]) == {"params_m", "gmacs", "ms_per_image", "size", "device"}
+    assert set(content["cost"]) == {
+        "params_m", "gmacs", "peak_mib", "ms_per_image", "size", "device",
+    }  # fmt: skip
     assert content["settings"] == {
         "scales": [0.75, 1.0],
         "flip": True,
@@ -63,7 +67,7 @@ def test_metrics_are_flat_and_of_their_mode(figures: Figures) -> None:
     metrics = json.loads(json.dumps(figures.metrics(), allow_nan=False))
     assert set(metrics) == {
         "miou", "miou_crf", "miou_ms_flip", "miou_ms_flip_crf", "crf_gain", "pixel_accuracy",
-        "params_m", "gmacs", "ms_per_image", "images", "iou",
+        "params_m", "gmacs", "peak_mib", "ms_per_image", "images", "iou",
     }  # fmt: skip
     assert metrics["miou"] == pytest.approx((50 + 100 * 10 / 15) / 2)
     assert metrics["miou_crf"] == pytest.approx((70 + 100 * 10 / 13) / 2)
@@ -74,6 +78,7 @@ def test_metrics_are_flat_and_of_their_mode(figures: Figures) -> None:
     assert metrics["iou"]["background"] == pytest.approx(50)
     assert metrics["iou"]["ring"] is None
     assert (metrics["params_m"], metrics["gmacs"], metrics["ms_per_image"]) == (4.5, 5.8, 31.0)
+    assert metrics["peak_mib"] == 75.8
     assert metrics["images"] == 4
 
 

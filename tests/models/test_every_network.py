@@ -125,7 +125,7 @@ def test_a_training_step_lowers_the_loss(name: str) -> None:
         for parameter in network.parameters():
             if parameter.grad is not None:
                 # So long a step that the loss would fall by 1% if it fell in a straight line.
-                parameter -= 0.01 * before / steepness * parameter.grad
+                parameter.sub_(0.01 * before / steepness * parameter.grad)
     assert loss_of(network, images, labels).item() < before.item()
 
 

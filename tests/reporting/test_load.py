@@ -75,12 +75,13 @@ def test_what_the_evaluation_writes_is_understood(folder: Path) -> None:
         classes=["sky", "tree, with leaves", "tram"],
         palette=[[0, 0, 0], [0, 99, 0], [99, 0, 0]],
         matrices=matrices,
-        cost=Cost(params_m=1.5, gmacs=2.5, ms_per_image=3.5, size=129, device="cpu"),
+        cost=Cost(params_m=1.5, gmacs=2.5, peak_mib=4.5, ms_per_image=3.5, size=129, device="cpu"),
         evaluate=EvaluateConfig(),
         crf=CrfConfig(),
     ).write(folder / "evaluation")
     evaluation = load_variant("v3-os8", folder).evaluation
     assert evaluation is not None and evaluation.crf_gain == 0
+    assert evaluation.cost.peak_mib == 4.5
     assert evaluation.modes["ms_flip"].miou == matrices["ms_flip"].miou()
     assert evaluation.modes["single"].iou["tram"] is None
     assert evaluation.confusions["single"].tolist() == counts.tolist()

@@ -26,6 +26,7 @@ def test_cells_hold_the_files_own_figures(variants: list[Variant]) -> None:
         cells = dict(zip(names, row, strict=True))
         modes = evaluation_of(variant).modes
         assert cells["GMACs"].value == plan.gmacs
+        assert cells["Peak MiB"].value == plan.peak_mib
         assert cells["mIoU"].value == modes["single"].miou
         assert cells["CRF gain"].value == modes["single_crf"].miou - modes["single"].miou
 
@@ -46,11 +47,11 @@ def test_a_variant_that_was_not_run_has_dashes_and_says_so(variants: list[Varian
     assert {cell.text for cell in row[1:]} == {DASH}
 
 
-def test_rates_are_shown_as_they_are_built(variants: list[Variant]) -> None:
+def test_rates_and_what_they_see_are_shown_as_they_are_built(variants: list[Variant]) -> None:
     notes = {row[0].text: row[4].note for row in variants_table(variants).rows}
-    assert notes["v3-os16"] == "rates 6-12-18"
-    assert notes["v3-os8"] == "rates 12-24-36"
-    assert notes["v3-noatrous"] == ""
+    assert notes["v3-os16"] == "rates 6-12-18; sees 608 px and the image"
+    assert notes["v3-os8"] == "rates 12-24-36; sees 608 px and the image"
+    assert notes["v3-noatrous"] == "sees 32 px and the image"
 
 
 def test_an_absent_class_has_a_dash_and_no_colour(variants: list[Variant]) -> None:

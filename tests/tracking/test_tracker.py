@@ -66,3 +66,8 @@ def test_only_the_axes_and_what_was_overridden_are_params() -> None:
 def test_absent_classes_are_no_metric() -> None:
     named = evaluation_metrics({"miou": 1.0, "crf_gain": 0.5, "iou": {"cat": 2.0, "bus": None}})
     assert named == {"test/miou": 1.0, "crf/gain": 0.5, "test/iou/cat": 2.0}
+
+
+def test_costs_are_metrics_of_the_row() -> None:
+    costs = {"params_m": 4.5, "gmacs": 5.8, "peak_mib": 75.8, "ms_per_image": 31.0}
+    assert evaluation_metrics(costs | {"iou": {}}) == {f"cost/{k}": v for k, v in costs.items()}

@@ -12,8 +12,8 @@ from pipeline.models.backbones.mobilenet_v2 import (
     MobileNetV2,
     scaled_channels,
 )
-from pipeline.models.cost import multiply_adds
 from pipeline.models.network import build_model
+from pipeline.networks.cost import multiply_adds
 
 
 def take_statistics(network: nn.Module) -> None:

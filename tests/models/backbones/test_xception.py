@@ -5,8 +5,8 @@ from torch import nn
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
 from pipeline.models.backbones.xception import SeparableConv, Xception
-from pipeline.models.cost import count_parameters, multiply_adds
 from pipeline.models.network import build_model
+from pipeline.networks.cost import count_parameters, multiply_adds
 
 NAMES = ("xception41", "xception65", "xception71")
 

@@ -1,0 +1,1 @@
+"""What networks there are, what they cost and what they see."""
