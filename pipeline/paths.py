@@ -18,3 +18,5 @@ REPORT = PROJECT / "report"
 
 #: The root that outlives temporary copies: `DVC_ROOT` inside DVC experiments.
 HOME = Path(os.environ.get("DVC_ROOT", PROJECT))
+#: Archives, downloaded or brought by the user: there once, for the copies of experiments too.
+DOWNLOADS = HOME / "data" / "downloads"

@@ -4,6 +4,7 @@ One YAML file a data set under `data/manifests/`. The reader is strict: an unkno
 is refused with the file and the key, before anything is downloaded.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,23 +12,53 @@ from typing import Any
 
 import yaml
 
+from pipeline.datasets.formats import Classes
+from pipeline.datasets.section import Section
+from pipeline.datasets.splits import Shares, Split, read_splits
 from pipeline.errors import UserError, nearest
 from pipeline.paths import MANIFESTS
 
 GENERATORS = ("shapes",)
-REQUIRED_SPLITS = ("train", "val")
+#: Those that archives are published with.
+CHECKSUMS = ("sha256", "sha1", "md5")
+#: Void in masks, unless a manifest says otherwise.
+USUAL_VOID = 255
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """What a file's bytes must hash to."""
+
+    #: One of CHECKSUMS.
+    kind: str
+    #: Hexadecimal, lower case.
+    digest: str
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar or zip file that the data set is unpacked from."""
+    """A file that the data set is made from."""
 
     file: str
-    #: Paths (relative ones from the project's root) or http(s) addresses, tried in order.
+    #: Paths (relative ones from the project's root) or http(s) addresses, tried in order. Empty:
+    #: the user has to bring the file.
     urls: tuple[str, ...]
-    sha256: str
-    #: Bytes.
-    size: int
+    #: None only for a file that the user brings.
+    checksum: Checksum | None
+    #: Bytes; None: not known.
+    size: int | None = None
+    #: How the user gets a file that needs an account; None: from `urls`.
+    get: str | None = None
+    #: Whether it is a tar or zip file; a plain file is taken as it is.
+    unpack: bool = True
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of the user's own files."""
+
+    #: A relative one starts at the project's root.
+    path: str
 
 
 @dataclass(frozen=True)
@@ -41,20 +72,6 @@ class Generator:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Where the images and masks of a split lie, below the raw folder; `{id}` is the image."""
-
-    name: str
-    #: Images expected.
-    size: int
-    image: str
-    #: Tried in order: the first mask that exists is taken.
-    labels: tuple[str, ...]
-    #: A text file whose lines start with an id; None: whatever matches `image`.
-    list_file: str | None
-
-
-@dataclass(frozen=True)
 class Manifest:
     """A data set, as its YAML file describes it."""
 
@@ -65,12 +82,15 @@ class Manifest:
     #: What a user agrees to by using the data; said before a download.
     terms: str | None
     homepage: str | None
-    source: tuple[Archive, ...] | Generator
+    source: tuple[Archive, ...] | Folder | Generator
     splits: dict[str, Split]
+    #: How the images are dealt to the splits; None: each split says which are its own.
+    shares: Shares | None
     #: The place in the list is the class number.
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    #: The void label in the source's masks; None: it has none. `augment` turns it into 255.
+    #: The void label in the source's masks of class numbers; None: it has none. `augment` turns
+    #: it into 255.
     void: int | None
     #: How an image is called in the training-ready set; `{split}` keeps equal ids apart.
     sample_id: str
@@ -94,128 +114,62 @@ def load_manifest(name: str, folder: Path = MANIFESTS) -> Manifest:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    return _manifest(_Section(path, "", content), name)
+    return _manifest(Section(path, "", content), name)
 
 
-class _Section:
-    """A mapping of the file, read key by key; every complaint names the file and the key."""
+def voc_colour(number: int) -> tuple[int, int, int]:
+    """PASCAL VOC's colour of a class: its number's bits, dealt to red, green and blue in turn.
 
-    def __init__(self, path: Path, where: str, content: Any) -> None:
-        self.path, self.where = path, where
-        if not isinstance(content, dict):
-            raise self.wrong("", f"must be a mapping of keys to values, is {content!r}")
-        self.content = content
-
-    def wrong(self, key: str, complaint: str) -> UserError:
-        """The error of a key."""
-        place = ".".join(part for part in (self.where, key) if part)
-        return UserError(f"{self.path}: {place + ': ' if place else ''}{complaint}")
-
-    def keys(self, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
-        """Refuse unknown keys, then missing ones."""
-        for key in self.content:
-            if key not in required + optional:
-                raise self.wrong(str(key), f"unknown key; {nearest(str(key), required + optional)}")
-        for key in required:
-            if key not in self.content:
-                raise self.wrong(key, "this key is missing; add it")
-
-    def section(self, key: str) -> "_Section":
-        """A mapping below."""
-        return _Section(self.path, f"{self.where}.{key}" if self.where else key, self.content[key])
-
-    def sections(self, key: str) -> list["_Section"]:
-        """A list of mappings below."""
-        where = f"{self.where}.{key}" if self.where else key
-        return [
-            _Section(self.path, f"{where}[{number}]", item)
-            for number, item in enumerate(self.items(key))
-        ]
-
-    def items(self, key: str) -> list[Any]:
-        """A list with something in it."""
-        value = self.content[key]
-        if not isinstance(value, list) or not value:
-            raise self.wrong(key, f"must be a list with at least one entry, is {value!r}")
-        return value
-
-    def text(self, key: str) -> str:
-        """A text that is not empty."""
-        value = self.content[key]
-        if not isinstance(value, str) or not value.strip():
-            raise self.wrong(key, f"must be text, is {value!r}")
-        return value.strip()
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts."""
-        for value in self.items(key):
-            if not isinstance(value, str) or not value.strip():
-                raise self.wrong(key, f"must be a list of text, holds {value!r}")
-        return tuple(self.content[key])
-
-    def optional_text(self, key: str) -> str | None:
-        """A text, or None where the key is absent or null."""
-        return None if self.content.get(key) is None else self.text(key)
-
-    def number(self, key: str, least: int, most: int | None = None) -> int:
-        """A whole number in a range."""
-        value = self.content[key]
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            allowed = f"of at least {least}" if most is None else f"in {least}..{most}"
-            raise self.wrong(key, f"must be a whole number {allowed}, is {value!r}")
-        return int(value)
-
-    def below(self, key: str, template: str) -> str:
-        """A path that stays below the raw folder."""
-        path = PurePosixPath(template)
-        if path.is_absolute() or ".." in path.parts:
-            raise self.wrong(key, f"{template}: must be a path below the unpacked data, without ..")
-        return template
-
-    def with_id(self, key: str, template: str) -> str:
-        """A template with `{id}` in it, once, and no other field."""
-        fields = re.findall(r"{[^}]*}", template)
-        if fields.count("{id}") != 1 or set(fields) - {"{id}", "{split}"}:
-            raise self.wrong(key, f"{template}: must hold {{id}} once, the image's name")
-        return template
+    Source: the VOC development kit, `VOClabelcolormap.m`.
+    """
+    colour = [0, 0, 0]
+    for bit in range(8):
+        colour[bit % 3] |= (number >> bit & 1) << (7 - bit // 3)
+    return colour[0], colour[1], colour[2]
 
 
-def _manifest(top: _Section, name: str) -> Manifest:
+def _manifest(top: Section, name: str) -> Manifest:
+    source = top.content.get("source")
+    own = isinstance(source, dict) and "folder" in source
+    described = ("name", "title", "licence", "void")
+    places = ("splits", "split_by_seed", "images", "labels", "sample_id")
     top.keys(
-        ("name", "title", "licence", "source", "splits", "classes", "void"),
-        ("terms", "homepage", "sample_id"),
+        ("source", "classes", *(() if own else described)),
+        (*described, *places, "terms", "homepage"),
     )
-    if top.text("name") != name:
+    if "name" in top and top.text("name") != name:
         raise top.wrong("name", f"{top.text('name')}: must be the file's own name, {name}")
-    classes, palette = _classes(top)
-    void = None if top.content["void"] is None else top.number("void", 0, 255)
-    if void is not None and void < len(classes):
-        raise top.wrong("void", f"{void} is class {classes[void]}; void must not be a class number")
+    classes = _classes(top)
+    splits, shares = read_splits(top, classes)
     sample_id = top.optional_text("sample_id") or "{id}"
     return Manifest(
         path=top.path,
         name=name,
-        title=top.text("title"),
-        licence=top.text("licence"),
+        title=top.text("title") if "title" in top.content else name,
+        licence=top.text("licence") if "licence" in top.content else "your own files",
         terms=top.optional_text("terms"),
         homepage=top.optional_text("homepage"),
-        source=_source(top.section("source")),
-        splits=_splits(top.section("splits")),
-        classes=classes,
-        palette=palette,
-        void=void,
+        source=_source(top.section("source"), splits),
+        splits=splits,
+        shares=shares,
+        classes=classes.names,
+        palette=classes.palette,
+        void=classes.void,
         sample_id=top.with_id("sample_id", sample_id),
     )
 
 
-def _source(section: _Section) -> tuple[Archive, ...] | Generator:
+def _source(section: Section, splits: dict[str, Split]) -> tuple[Archive, ...] | Folder | Generator:
     if "generator" in section.content:
         section.keys(("generator", "seed", "side"))
-        name = section.text("generator")
-        if name not in GENERATORS:
-            raise section.wrong("generator", f"{name}: {nearest(name, GENERATORS)}")
+        for split in splits.values():
+            if split.size is None:
+                raise section.wrong("generator", f"splits.{split.name}.size is missing; add it")
+        name = section.choice("generator", GENERATORS)
         return Generator(name, section.number("seed", 0), section.number("side", 32))
+    if "folder" in section.content:
+        section.keys(("folder",))
+        return Folder(section.text("folder"))
     section.keys(("archives",))
     archives = tuple(_archive(entry) for entry in section.sections("archives"))
     files = [archive.file for archive in archives]
@@ -224,60 +178,76 @@ def _source(section: _Section) -> tuple[Archive, ...] | Generator:
     return archives
 
 
-def _archive(section: _Section) -> Archive:
-    section.keys(("file", "urls", "sha256", "size"))
+def _archive(section: Section) -> Archive:
+    section.keys(("file",), ("urls", "get", *CHECKSUMS, "size", "unpack"))
     file = section.text("file")
     if PurePosixPath(file).name != file:
         raise section.wrong("file", f"{file}: must be a file's name, without a folder")
-    sha256 = section.text("sha256").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise section.wrong("sha256", f"{sha256}: must be 64 hexadecimal digits (see sha256sum)")
-    return Archive(file, section.texts("urls"), sha256, section.number("size", 1))
-
-
-def _splits(section: _Section) -> dict[str, Split]:
-    for name in REQUIRED_SPLITS:
-        if name not in section.content:
-            raise section.wrong(name, "this split is missing; train and val are needed")
-    splits = {}
-    for name in section.content:
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise section.wrong(str(name), "a split's name is of a-z, 0-9 and _, such as trainaug")
-        splits[name] = _split(section.section(name), name)
-    return splits
-
-
-def _split(section: _Section, name: str) -> Split:
-    section.keys(("size", "image", "labels"), ("list",))
-    list_file = section.optional_text("list")
-    return Split(
-        name=name,
-        size=section.number("size", 1),
-        image=section.below("image", section.with_id("image", section.text("image"))),
-        labels=tuple(
-            section.below("labels", section.with_id("labels", template))
-            for template in section.texts("labels")
-        ),
-        list_file=None if list_file is None else section.below("list", list_file),
+    if ("urls" in section) == ("get" in section):
+        raise section.wrong(
+            "", "needs urls, or get with how to get the file by hand: one of the two"
+        )
+    checksum = _checksum(section)
+    if checksum is None and "urls" in section:
+        raise section.wrong("sha256", "this key is missing; add it, or sha1, or md5")
+    return Archive(
+        file=file,
+        urls=section.texts("urls") if "urls" in section else (),
+        checksum=checksum,
+        size=section.number("size", 1) if "size" in section else None,
+        get=section.optional_text("get"),
+        unpack=section.flag("unpack", default=True),
     )
 
 
-def _classes(top: _Section) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+def _checksum(section: Section) -> Checksum | None:
+    kinds = [kind for kind in CHECKSUMS if kind in section]
+    if not kinds:
+        return None
+    if len(kinds) > 1:
+        raise section.wrong(kinds[1], f"{kinds[0]} stands there too; keep one of the two")
+    kind, digest = kinds[0], section.text(kinds[0]).lower()
+    length = 2 * hashlib.new(kind, usedforsecurity=False).digest_size
+    if not re.fullmatch(f"[0-9a-f]{{{length}}}", digest):
+        wanted = f"must be {length} hexadecimal digits (see {kind}sum)"
+        raise section.wrong(kind, f"{digest}: {wanted}")
+    return Checksum(kind, digest)
+
+
+def _classes(top: Section) -> Classes:
+    entries = top.items("classes")
+    if all(isinstance(entry, str) for entry in entries):
+        named: list[tuple[str, Any]] = [
+            (name, list(voc_colour(number))) for number, name in enumerate(entries)
+        ]
+    else:
+        sections = top.sections("classes")
+        for section in sections:
+            section.keys(("name", "color"))
+        named = [(section.text("name"), section.content["color"]) for section in sections]
     names: list[str] = []
     palette: list[tuple[int, int, int]] = []
-    for section in top.sections("classes"):
-        section.keys(("name", "color"))
-        name, color = section.text("name"), section.content["color"]
-        is_rgb = isinstance(color, list) and len(color) == 3
-        if not is_rgb or not all(type(part) is int and 0 <= part <= 255 for part in color):
-            raise section.wrong("color", f"must be [red, green, blue] of 0..255, is {color!r}")
-        rgb = (color[0], color[1], color[2])
+    for number, (name, color) in enumerate(named):
+        place = f"classes[{number}]"
+        rgb = top.colour(f"{place}.color", color)
         if name in names:
-            raise section.wrong("name", f"{name}: is class {names.index(name)} already")
+            raise top.wrong(f"{place}.name", f"{name}: is class {names.index(name)} already")
         if rgb in palette:
-            raise section.wrong("color", f"{color}: is the colour of {names[palette.index(rgb)]}")
+            owner = names[palette.index(rgb)]
+            raise top.wrong(f"{place}.color", f"{color}: is the colour of {owner}")
         names.append(name)
         palette.append(rgb)
     if not 2 <= len(names) <= 255:
         raise top.wrong("classes", f"2 to 255 classes are possible, here are {len(names)}")
-    return tuple(names), tuple(palette)
+    return Classes(tuple(names), tuple(palette), _void(top, names), top.path)
+
+
+def _void(top: Section, names: list[str]) -> int | None:
+    if "void" not in top.content:
+        return USUAL_VOID
+    if "void" not in top:
+        return None
+    void = top.number("void", 0, 255)
+    if void < len(names):
+        raise top.wrong("void", f"{void} is class {names[void]}; void must not be a class number")
+    return void

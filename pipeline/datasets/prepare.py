@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from pipeline.datasets.images import read_image, read_label
+from pipeline.datasets.images import Picture, read_picture
 from pipeline.datasets.layout import Sample, find_samples
-from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.manifest import Folder, Manifest
 from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.datasets.statistics import (
     VOID,
@@ -26,7 +26,7 @@ from pipeline.datasets.statistics import (
     summarise,
 )
 from pipeline.errors import UserError
-from pipeline.files import whole_folder, write_json
+from pipeline.files import whole_folder, write_json, write_whole
 
 #: Void in the palette of the masks, as PASCAL VOC paints it.
 VOID_COLOUR = (224, 224, 192)
@@ -78,44 +78,45 @@ def _write_all(
 
 
 def _write(sample: Sample, manifest: Manifest, folder: Path) -> _Written:
-    image, label = read_image(sample.image), read_label(sample.label)
-    if image.shape[:2] != label.shape:
-        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (image, label)]
+    picture, label = read_picture(sample.image), sample.mask.read()
+    image = _fitting(picture, label, sample, manifest)
+    if (label == VOID).all():
         raise UserError(
-            f"{sample.label}: the mask is {sizes[1]}, its image {sample.image} is {sizes[0]} "
-            "pixels; they must be of one size"
+            f"{sample.mask.name}: every pixel is void, there is nothing to learn or to score; "
+            "mend the mask, or leave the image out with `list: {minus: [...]}`"
         )
-    label = _with_void(label, sample.label, manifest)
-    content = sample.image.read_bytes()
-    suffix = sample.image.suffix.lower()
+    if picture.plain:
+        content, suffix = sample.image.read_bytes(), sample.image.suffix.lower()
+        image_digest = hashlib.sha256(content)
+    else:
+        content, suffix = _png(Image.fromarray(image)), ".png"
+        image_digest = hashlib.sha256(str(image.shape).encode() + image.tobytes())
     (folder / "images" / f"{sample.id}{suffix}").write_bytes(content)
     (folder / "labels" / f"{sample.id}.png").write_bytes(_palette_png(label, manifest.palette))
-    # Of the class numbers, not of the PNG: its bytes depend on the version of zlib.
+    # Of the pixels, not of our own PNGs: their bytes depend on the version of zlib.
     label_digest = hashlib.sha256(str(label.shape).encode() + label.tobytes())
     return _Written(
-        hashlib.sha256(content).hexdigest(),
+        image_digest.hexdigest(),
         label_digest.hexdigest(),
         measure(image, label, len(manifest.classes)),
     )
 
 
-def _with_void(label: np.ndarray, path: Path, manifest: Manifest) -> np.ndarray:
-    """The label with the source's void turned into 255; any other value is refused."""
-    classes = len(manifest.classes)
-    table = np.full(256, VOID, dtype=np.uint8)
-    table[:classes] = np.arange(classes)
-    allowed = np.arange(256) < classes
-    if manifest.void is not None:
-        allowed[manifest.void] = True
-    wrong = ~allowed[label]
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        void = "" if manifest.void is None else f" and {manifest.void} (void)"
-        raise UserError(
-            f"{path}: class number {label[row, column]} at x={column}, y={row}; allowed are "
-            f"0..{classes - 1}{void}: mend the mask, or classes and void in {manifest.path}"
-        )
-    return table[label]
+def _fitting(picture: Picture, label: np.ndarray, sample: Sample, manifest: Manifest) -> np.ndarray:
+    """The image as its mask was drawn; the sizes tell, if the camera noted a quarter turn.
+
+    Else the user's own masks are taken to be drawn on what is seen, upright, and those of
+    published archives on the pixels as they are stored, as their tools read them.
+    """
+    turns = (picture.upright, picture.stored)
+    for image in turns if isinstance(manifest.source, Folder) else reversed(turns):
+        if image.shape[:2] == label.shape:
+            return image
+    sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (picture.upright, label)]
+    raise UserError(
+        f"{sample.mask.name}: the mask is {sizes[1]}, its image {sample.image} is {sizes[0]} "
+        "pixels; they must be of one size"
+    )
 
 
 def _palette_png(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> bytes:
@@ -124,6 +125,10 @@ def _palette_png(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> 
     colours[VOID] = VOID_COLOUR
     image = Image.fromarray(label)
     image.putpalette(colours.tobytes())
+    return _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
     # Into memory first: Pillow hides the reason, such as a full disk, when writing a file fails.
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
@@ -141,6 +146,9 @@ def _write_description(
         manifest.classes,
     )
     write_json(folder / "statistics.json", statistics)
+    shown = {id: np.flatnonzero(one.statistics.pixels[:-1]) for id, one in written.items()}
+    lists = {id: numbers.tolist() for id, numbers in shown.items()}
+    write_whole(folder / "classes_in.json", json.dumps(lists, ensure_ascii=False) + "\n")
     description = {
         "name": manifest.name,
         "classes": manifest.classes,

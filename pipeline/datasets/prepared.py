@@ -1,7 +1,7 @@
 """The training-ready set, as training and evaluation read it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class Prepared:
     std: tuple[float, float, float]
     #: Id -> file name.
     images: dict[str, str]
+    #: Id -> the classes that the image shows, in rising order, without void.
+    shows: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def ids(self, split: str) -> list[str]:
         """The ids of a split.
@@ -72,6 +74,9 @@ def load_prepared(folder: Path) -> Prepared:
             mean=_three(statistics["mean"]),
             std=_three(statistics["std"]),
             images=images,
+            shows={
+                id: tuple(shown) for id, shown in _read_json(folder / "classes_in.json").items()
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: not a training-ready set ({error}); {_REMEDY}") from error
@@ -79,7 +84,7 @@ def load_prepared(folder: Path) -> Prepared:
         if len(ids) != description["splits"][split]:
             raise UserError(f"{folder}/splits/{split}.txt: {len(ids)} ids, not whole; {_REMEDY}")
         for id in ids:
-            if id not in images or id not in labels:
+            if id not in images or id not in labels or id not in prepared.shows:
                 raise UserError(f"{folder}: image or mask of {id} is missing; {_REMEDY}")
     return prepared
 
@@ -102,7 +107,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_ids(folder: Path, split: str) -> tuple[str, ...]:
     path = folder / "splits" / f"{split}.txt"
     try:
-        return tuple(path.read_text(encoding="utf-8").split())
+        return tuple(path.read_text(encoding="utf-8").splitlines())
     except FileNotFoundError as error:
         raise UserError(f"{path}: not there; {_REMEDY}") from error
 

@@ -1,15 +1,13 @@
-import http.server
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from wild_server import WildServer, running
 
 from pipeline.datasets import fetch as fetching
 from pipeline.datasets.fetch import fetch
@@ -28,35 +26,14 @@ def manifest_of(folder: Path, *entries: dict[str, Any]) -> Manifest:
     return tiny.write_manifest(folder, tiny.describe(source={"archives": list(entries)}))
 
 
+def fetch_into(home: Path, manifest: Manifest) -> Path:
+    """Fetch to <home>/raw, with <home>/downloads, paths starting at `home`."""
+    return fetch(manifest, home / "raw", base=home, downloads=home / "downloads")
+
+
 def files(folder: Path) -> set[str]:
     """Everything below a folder but empty folders, hidden files too."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An HTTP server on this machine, and the folder that it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-        def do_GET(self) -> None:
-            if self.path != "/broken.tar":
-                return super().do_GET()
-            self.send_response(200)
-            self.send_header("Content-Length", "100000")
-            self.end_headers()
-            self.wfile.write(b"only this")
-
-    handler = partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_address[1]}", folder
-        running.shutdown()
-        thread.join()
 
 
 def test_local_archive_is_unpacked_and_not_copied(tmp_path: Path, archive: Path) -> None:
@@ -77,21 +54,21 @@ def test_what_is_there_and_right_is_kept(
     tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = manifest_of(tmp_path, tiny.entry(archive))
-    folder = fetch(manifest, tmp_path / "raw")
+    folder = fetch_into(tmp_path, manifest)
     (folder / "mine.txt").touch()
     archive.unlink()
     capsys.readouterr()
-    fetch(manifest, tmp_path / "raw")
+    fetch_into(tmp_path, manifest)
     assert capsys.readouterr().out.count("\n") == 1
     assert (folder / "mine.txt").exists()
 
 
 def test_another_archive_replaces_the_old_files(tmp_path: Path, archive: Path) -> None:
-    folder = fetch(manifest_of(tmp_path, tiny.entry(archive)), tmp_path / "raw")
+    folder = fetch_into(tmp_path, manifest_of(tmp_path, tiny.entry(archive)))
     (folder / "stale.txt").touch()
     shutil.rmtree(tmp_path / "source" / "val")
     newer = tiny.pack(tmp_path / "source", tmp_path / "newer.tar")
-    fetch(manifest_of(tmp_path, tiny.entry(newer)), tmp_path / "raw")
+    fetch_into(tmp_path, manifest_of(tmp_path, tiny.entry(newer)))
     assert files(folder) == files(tmp_path / "source") | {".source.json"}
 
 
@@ -100,7 +77,7 @@ def test_licence_and_terms_are_said_before(
 ) -> None:
     source = {"archives": [tiny.entry(archive)]}
     content = tiny.describe(source=source, terms="research only")
-    fetch(tiny.write_manifest(tmp_path, content), tmp_path / "raw")
+    fetch_into(tmp_path, tiny.write_manifest(tmp_path, content))
     said = capsys.readouterr().out
     assert "licence: CC0" in said
     assert "research only" in said
@@ -118,7 +95,7 @@ def test_wrong_archive_leaves_nothing(
 ) -> None:
     manifest = manifest_of(tmp_path, tiny.entry(archive, **change))
     with pytest.raises(UserError, match=expected) as caught:
-        fetch(manifest, tmp_path / "raw")
+        fetch_into(tmp_path, manifest)
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -127,61 +104,137 @@ def test_missing_archive_names_every_place_and_the_remedy(tmp_path: Path, archiv
     missing = tiny.entry(archive, "a/tiny.tar", "b/tiny.tar")
     content = tiny.describe(source={"archives": [missing]}, homepage="https://tiny.org")
     with pytest.raises(UserError) as caught:
-        fetch(tiny.write_manifest(tmp_path, content), tmp_path / "raw", base=tmp_path)
+        fetch_into(tmp_path, tiny.write_manifest(tmp_path, content))
     message = str(caught.value)
     assert f"{tmp_path}/a/tiny.tar is not there; {tmp_path}/b/tiny.tar is not there" in message
     assert "https://tiny.org" in message
     assert "source.archives.urls" in message
 
 
-def test_download_is_kept_once(tmp_path: Path, archive: Path, server: tuple[str, Path]) -> None:
-    url, served = server
-    shutil.move(archive, served)
-    manifest = manifest_of(tmp_path, tiny.entry(served / "tiny.tar", f"{url}/tiny.tar"))
-    root = tmp_path / "raw"
-    folder = fetch(manifest, root)
-    assert files(root / ".downloads") == {"tiny.tar"}
-    (served / "tiny.tar").unlink()
-    shutil.rmtree(folder)
-    assert (fetch(manifest, root) / "train").is_dir()
-
-
-def test_next_place_is_tried(tmp_path: Path, archive: Path, server: tuple[str, Path]) -> None:
-    url, served = server
-    shutil.copy(archive, served / "good.tar")
-    (served / "changed.tar").write_bytes(b"x" * archive.stat().st_size)
-    names = ("missing", "broken", "changed", "good")
-    urls = [f"{url}/{name}.tar" for name in names]
-    assert fetch(manifest_of(tmp_path, tiny.entry(archive, *urls)), tmp_path / "raw").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("missing.tar", "HTTP Error 404"),
-        ("broken.tar", "ended after 9 of"),
-        ("changed.tar", "has sha256"),
-        ("long.tar", "sends more than"),
-    ],
-)
-def test_wrong_download_leaves_nothing(
-    tmp_path: Path, archive: Path, server: tuple[str, Path], name: str, expected: str
+def test_several_downloads_are_unpacked_in_the_manifests_order(
+    tmp_path: Path, archive: Path
 ) -> None:
-    url, served = server
-    size = archive.stat().st_size
-    (served / "changed.tar").write_bytes(b"x" * size)
-    (served / "long.tar").write_bytes(b"x" * (size + 1))
-    manifest = manifest_of(tmp_path, tiny.entry(archive, f"{url}/{name}"))
-    with pytest.raises(UserError, match=expected) as caught:
-        fetch(manifest, tmp_path / "raw")
-    assert f"{url}/{name}" in str(caught.value)
-    assert files(tmp_path / "raw") == set()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "README").write_text(folder.name)
+    (second / "extra.txt").touch()
+    server = WildServer()
+    with running(server):
+        entries = [
+            # The one that comes last is not the one that is unpacked last.
+            tiny.entry(path, server.serve(f"/{path.name}", path.read_bytes(), pause=pause))
+            for path, pause in (
+                (archive, 0.01),
+                (tiny.pack(first, tmp_path / "first.tar"), 0.03),
+                (tiny.pack(second, tmp_path / "second.tar"), 0.0),
+            )
+        ]
+        folder = fetch_into(tmp_path, manifest_of(tmp_path, *entries))
+    assert (folder / "README").read_text() == "second"
+    assert files(folder) == files(tmp_path / "source") | {".source.json", "README", "extra.txt"}
+    assert files(tmp_path / "downloads") == {"tiny.tar", "first.tar", "second.tar"}
 
 
-def test_server_that_is_away_is_named(tmp_path: Path, archive: Path) -> None:
-    manifest = manifest_of(tmp_path, tiny.entry(archive, "http://127.0.0.1:9/tiny.tar"))
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/tiny\.tar: .*refused"):
-        fetch(manifest, tmp_path / "raw")
+def test_plain_file_is_taken_as_it_is(tmp_path: Path, archive: Path) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text("{}")
+    entries = tiny.entry(archive), tiny.entry(labels, unpack=False)
+    folder = fetch_into(tmp_path, manifest_of(tmp_path, *entries))
+    assert (folder / "labels.json").samefile(labels)
+
+
+def test_file_that_is_to_be_unpacked_after_all_is(tmp_path: Path, archive: Path) -> None:
+    folder = fetch_into(tmp_path, manifest_of(tmp_path, tiny.entry(archive, unpack=False)))
+    assert files(folder) == {"tiny.tar", ".source.json"}
+    fetch_into(tmp_path, manifest_of(tmp_path, tiny.entry(archive)))
+    assert files(folder) == files(tmp_path / "source") | {".source.json"}
+
+
+def brought(tmp_path: Path, content: Path) -> Manifest:
+    """A manifest of an archive that the user brings, of which nothing is known."""
+    (tmp_path / "downloads").mkdir(exist_ok=True)
+    shutil.copy(content, tmp_path / "downloads" / "tiny.tar")
+    return manifest_of(tmp_path, {"file": "tiny.tar", "get": "ask its authors"})
+
+
+def test_brought_archive_that_changes_is_noticed(
+    tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = brought(tmp_path, archive)
+    folder = fetch_into(tmp_path, manifest)
+    fetch_into(tmp_path, manifest)
+    assert "already there and right, kept" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "source" / "val")
+    brought(tmp_path, tiny.pack(tmp_path / "source", tmp_path / "newer.tar"))
+    fetch_into(tmp_path, manifest)
+    assert "downloads/tiny.tar: has changed, its sha256 was " in capsys.readouterr().out
+    assert files(folder) == files(tmp_path / "source") | {".source.json"}
+
+
+def test_brought_archive_may_be_removed_once_it_is_unpacked(tmp_path: Path, archive: Path) -> None:
+    manifest = brought(tmp_path, archive)
+    folder = fetch_into(tmp_path, manifest)
+    (folder / "mine.txt").touch()
+    (tmp_path / "downloads" / "tiny.tar").unlink()
+    fetch_into(tmp_path, manifest)
+    assert (folder / "mine.txt").exists()
+
+
+def test_content_of_a_zip_that_does_not_fit_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("instances.json", "x" * 100_000)
+    server = WildServer()
+    usage = shutil._ntuple_diskusage(0, 0, 50_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with running(server):
+        url = server.serve("/a.zip", (tmp_path / "a.zip").read_bytes())
+        manifest = manifest_of(tmp_path, tiny.entry(tmp_path / "a.zip", url))
+        with pytest.raises(UserError, match=r"tiny, unpacked, needs 100\.0 kB, free are 50\.0 kB"):
+            fetch_into(tmp_path, manifest)
+    assert list((tmp_path / "raw").iterdir()) == []
+    assert files(tmp_path / "downloads") == {"a.zip"}
+
+
+def test_own_folder_is_linked_and_again_only_when_it_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tiny.write_raw(tmp_path / "data" / "own" / "tiny")
+    manifest = tiny.write_manifest(tmp_path, tiny.describe(source={"folder": "data/own/tiny"}))
+    folder = fetch_into(tmp_path, manifest)
+    assert files(folder) == files(own) | {".source.json"}
+    image = "train/images/0000.png"
+    assert (folder / image).samefile(own / image)
+    first = (folder / "val").stat().st_ino
+    capsys.readouterr()
+    fetch_into(tmp_path, manifest)
+    assert "kept" in capsys.readouterr().out
+    assert (folder / "val").stat().st_ino == first
+    (own / image).unlink()
+    fetch_into(tmp_path, manifest)
+    assert files(folder) == files(own) | {".source.json"}
+
+
+def test_what_the_folder_says_of_its_source_is_the_same_on_every_machine(tmp_path: Path) -> None:
+    stamps = []
+    for machine in ("here", "there"):
+        home = tmp_path / machine
+        tiny.write_raw(home / "own")
+        manifest = tiny.write_manifest(home, tiny.describe(source={"folder": "own"}))
+        stamps.append((fetch_into(home, manifest) / ".source.json").read_bytes())
+    assert stamps[0] == stamps[1]
+
+
+def test_missing_own_folder_ends_in_one_line(tmp_path: Path) -> None:
+    manifest = tiny.write_manifest(tmp_path, tiny.describe(source={"folder": "data/own/tiny"}))
+    with pytest.raises(UserError) as caught:
+        fetch_into(tmp_path, manifest)
+    assert str(caught.value) == (
+        f"{tmp_path}/data/own/tiny: the folder is not there; put or link your files there "
+        f"(source.folder in {manifest.path})"
+    )
 
 
 def test_archive_that_does_not_fit_is_refused_before_a_byte(
@@ -189,7 +242,7 @@ def test_archive_that_does_not_fit_is_refused_before_a_byte(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(UserError, match=r"tiny needs .*, free are 1 byte; make room"):
-        fetch(manifest_of(tmp_path, tiny.entry(archive)), tmp_path / "raw")
+        fetch_into(tmp_path, manifest_of(tmp_path, tiny.entry(archive)))
     assert list((tmp_path / "raw").iterdir()) == []
 
 
@@ -202,7 +255,7 @@ def test_broken_off_unpacking_leaves_nothing(
 
     monkeypatch.setattr(fetching, "unpack", break_off)
     with pytest.raises(KeyboardInterrupt):
-        fetch(manifest_of(tmp_path, tiny.entry(archive)), tmp_path / "raw")
+        fetch_into(tmp_path, manifest_of(tmp_path, tiny.entry(archive)))
     assert list((tmp_path / "raw").iterdir()) == []
 
 
@@ -210,14 +263,14 @@ def test_generated_set_is_made_once_and_anew_for_another_seed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = tiny.describe(source={"generator": "shapes", "seed": 0, "side": 32})
-    folder = fetch(tiny.write_manifest(tmp_path, content), tmp_path / "raw")
+    folder = fetch_into(tmp_path, tiny.write_manifest(tmp_path, content))
     assert len(list((folder / "train" / "images").iterdir())) == tiny.SIZES["train"]
     first = (folder / "train" / "images" / "0000.bmp").read_bytes()
     capsys.readouterr()
-    fetch(tiny.write_manifest(tmp_path, content), tmp_path / "raw")
+    fetch_into(tmp_path, tiny.write_manifest(tmp_path, content))
     assert "kept" in capsys.readouterr().out
     content["source"]["seed"] = 1
-    fetch(tiny.write_manifest(tmp_path, content), tmp_path / "raw")
+    fetch_into(tmp_path, tiny.write_manifest(tmp_path, content))
     assert (folder / "train" / "images" / "0000.bmp").read_bytes() != first
 
 

@@ -2,10 +2,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 
-from pipeline.datasets.layout import Sample, find_samples
+from pipeline.datasets.layout import find_samples
 from pipeline.errors import UserError
 
 
@@ -30,9 +31,11 @@ def test_files_that_match_the_template_are_found_in_order(raw: Path) -> None:
     (raw / "train" / "images" / "Thumbs.db").touch()
     splits = find_samples(tiny.write_manifest(raw.parent), raw)
     assert [sample.id for sample in splits["train"]] == [f"train_{n:04d}" for n in range(4)]
-    assert splits["val"][1] == Sample(
-        "val_0001", raw / "val/images/0001.png", raw / "val/labels/0001.png"
-    )
+    last = splits["val"][1]
+    assert (last.id, last.image) == ("val_0001", raw / "val/images/0001.png")
+    assert last.mask.path == raw / "val/labels/0001.png"
+    expected = np.where(tiny.scene(5)[1] == tiny.VOID, 255, tiny.scene(5)[1])
+    np.testing.assert_array_equal(last.mask.read(), expected)
 
 
 def test_list_decides_what_is_taken_and_in_which_order(raw: Path) -> None:
@@ -45,7 +48,7 @@ def test_first_mask_that_exists_is_taken(raw: Path) -> None:
     (raw / "better" / "0001.png").touch()
     labels = ["better/{id}.png", "train/labels/{id}.png"]
     splits = find_samples(with_train(raw.parent, labels=labels), raw)
-    names = [sample.label.relative_to(raw).parts[0] for sample in splits["train"]]
+    names = [sample.mask.path.relative_to(raw).parts[0] for sample in splits["train"]]
     assert names == ["train", "better", "train", "train"]
 
 
@@ -83,7 +86,7 @@ def test_missing_image_is_named(raw: Path) -> None:
 
 def test_missing_list_is_named(raw: Path) -> None:
     line = refused(with_train(raw.parent, list="nowhere.txt"), raw)
-    assert line.startswith(f"{raw}/nowhere.txt: the list of split train is missing; to fetch all")
+    assert line.startswith(f"{raw}/nowhere.txt: the list is missing; to fetch all files again")
 
 
 def test_empty_split_is_named(raw: Path) -> None:
@@ -110,9 +113,91 @@ def test_id_twice_in_a_list_is_named(raw: Path) -> None:
     assert line == f"{raw}/train.txt: line 3: 0000 stands in line 1 already"
 
 
-def test_list_of_paths_is_refused(raw: Path) -> None:
-    line = refused(with_list(raw, "train/images/0000.png\n", 1), raw)
-    assert "train.txt: line 1: train/images/0000.png must be an id, without a folder" in line
+@pytest.mark.parametrize("word", ["/else/where/0002.png", "C:\\data\\0002.png", "0002.png"])
+def test_list_may_name_paths_of_another_machine(raw: Path, word: str) -> None:
+    splits = find_samples(with_list(raw, f"{word} /else/where/mask.png\n", 1), raw)
+    assert [sample.id for sample in splits["train"]] == ["train_0002"]
+
+
+def test_path_in_a_list_loses_what_the_template_says_around_the_id(raw: Path) -> None:
+    image = raw / "train" / "images" / "0002.png"
+    image.rename(image.with_name("0002_left.png"))
+    (raw / "train.txt").write_text("elsewhere/0002_left.png\n")
+    changes: dict[str, Any] = {"image": "train/images/{id}_left.png", "list": "train.txt"}
+    splits = find_samples(with_train(raw.parent, size=1, **changes), raw)
+    assert [sample.id for sample in splits["train"]] == ["train_0002"]
+
+
+def test_list_that_is_no_text_is_named(raw: Path) -> None:
+    (raw / "train.txt").write_bytes(b"\xff\xfe0\x00")
+    assert "train.txt: not a text of ids; save it as UTF-8" in refused(
+        with_train(raw.parent, list="train.txt"), raw
+    )
+
+
+def test_lists_are_united_and_taken_away(raw: Path) -> None:
+    for name, text in {"a": "0003\n0001\n", "b": "0001\n0000\n", "c": "0000\n"}.items():
+        (raw / f"{name}.txt").write_text(text)
+    listing = {"union": ["a.txt", "b.txt"], "minus": ["c.txt"]}
+    splits = find_samples(with_train(raw.parent, list=listing, size=2), raw)
+    assert [sample.id for sample in splits["train"]] == ["train_0003", "train_0001"]
+    splits = find_samples(with_train(raw.parent, list={"minus": ["c.txt", "a.txt"]}, size=1), raw)
+    assert [sample.id for sample in splits["train"]] == ["train_0002"]
+
+
+def test_images_lie_in_folders_of_any_name(raw: Path) -> None:
+    for number, city in enumerate(["rome", "oslo", "rome", "bonn"]):
+        for kind, suffix in (("images", "_left"), ("labels", "_ids")):
+            path = raw / "train" / kind / f"{number:04d}.png"
+            (path.parent / city).mkdir(exist_ok=True)
+            path.rename(path.parent / city / f"{number:04d}{suffix}.png")
+    (raw / "train" / "images" / "rome" / "._0000_left.png").touch()
+    changes = {"image": "train/images/*/{id}_left.png", "labels": "train/labels/*/{id}_ids.png"}
+    samples = find_samples(with_train(raw.parent, **changes), raw)["train"]
+    assert [sample.image.parent.name for sample in samples] == ["rome", "oslo", "rome", "bonn"]
+    assert [sample.mask.path.parent.name for sample in samples] == ["rome", "oslo", "rome", "bonn"]
+
+
+def test_every_sample_may_have_a_folder_of_its_own(tmp_path: Path) -> None:
+    for split, size in tiny.SIZES.items():
+        for number in range(size):
+            folder = tmp_path / "raw" / split / f"scene{number}"
+            folder.mkdir(parents=True)
+            (folder / "image.jpg").touch()
+            (folder / f"scene{number}_mask.png").touch()
+    changes = {"images": "{split}/{id}/image.*", "labels": "{split}/{id}/{id}_mask.png"}
+    content = tiny.describe(splits=["train", "val"], **changes)
+    splits = find_samples(tiny.write_manifest(tmp_path, content), tmp_path / "raw")
+    assert [sample.id for sample in splits["val"]] == ["val_scene0", "val_scene1"]
+    assert splits["train"][3].mask.path == tmp_path / "raw/train/scene3/scene3_mask.png"
+
+
+def test_two_images_of_one_name_are_named(raw: Path) -> None:
+    (raw / "train" / "images" / "0001.JPG").touch()
+    line = refused(with_train(raw.parent, image="train/images/{id}.*"), raw)
+    assert line == (
+        f"{raw}/train/images/0001.png: id 0001 is {raw}/train/images/0001.JPG already; rename one, "
+        "so that every id of train/images/{id}.* is one file"
+    )
+
+
+def test_several_missing_masks_are_counted(raw: Path) -> None:
+    for number in (1, 3):
+        (raw / "train" / "labels" / f"000{number}.png").unlink()
+    line = refused(tiny.write_manifest(raw.parent), raw)
+    assert line.startswith(
+        f"{raw}/train/labels/0001.png: the mask of image 0001 is missing (and 1 more), split train"
+    )
+
+
+def test_split_without_a_size_takes_what_is_there(raw: Path) -> None:
+    content = tiny.describe()
+    del content["splits"]["train"]["size"]
+    assert len(find_samples(tiny.write_manifest(raw.parent, content), raw)["train"]) == 4
+    for path in (raw / "train" / "images").iterdir():
+        path.unlink()
+    line = refused(tiny.write_manifest(raw.parent, content), raw)
+    assert line.startswith(f"{raw}/train/images/{{id}}.png: split train is empty; mend splits.tr")
 
 
 def test_one_id_for_two_images_is_named(raw: Path) -> None:
@@ -124,9 +209,9 @@ def test_one_id_for_two_images_is_named(raw: Path) -> None:
 
 def test_image_of_an_unknown_format_is_named(raw: Path) -> None:
     path = raw / "train" / "images" / "0000.png"
-    path.rename(path.with_suffix(".tiff"))
-    line = refused(with_train(raw.parent, image="train/images/{id}.tiff", size=1), raw)
-    assert "0000.tiff: images must be of .jpg, .jpeg, .png, .bmp" in line
+    path.rename(path.with_suffix(".gif"))
+    line = refused(with_train(raw.parent, image="train/images/{id}.gif", size=1), raw)
+    assert "0000.gif: images must be of .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp" in line
 
 
 def test_missing_raw_folder_is_answered_with_the_stage_to_run(tmp_path: Path) -> None:

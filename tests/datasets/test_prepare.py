@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipeline.datasets import prepare as preparing
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.prepare import prepare
+from pipeline.datasets.prepared import load_prepared
 from pipeline.errors import UserError
 
 
@@ -121,6 +122,10 @@ def colours(raw: Path) -> None:
     break_label(raw, tiny.scene(1)[0])
 
 
+def all_void(raw: Path) -> None:
+    break_label(raw, np.full((tiny.HEIGHT, tiny.WIDTH), tiny.VOID, dtype=np.uint8))
+
+
 def truncated_mask(raw: Path) -> None:
     path = raw / "train" / "labels" / "0001.png"
     path.write_bytes(path.read_bytes()[:-30])
@@ -138,6 +143,7 @@ def truncated_image(raw: Path) -> None:
         (wrong_void, "train/labels/0001.png: class number 255 at x=0, y=0; allowed are 0..2 and 9"),
         (wrong_size, "train/labels/0001.png: the mask is 10x10, its image "),
         (colours, "train/labels/0001.png: the mask is an RGB picture"),
+        (all_void, "train/labels/0001.png: every pixel is void, there is nothing to learn"),
         (truncated_mask, "train/labels/0001.png: truncated or not an image"),
         (truncated_image, "train/images/0001.png: truncated or not an image"),
     ],
@@ -178,6 +184,93 @@ def test_leftovers_of_a_killed_run_are_not_taken_over(
     (tmp_path / "out.partial" / "images" / "stale.png").touch()
     prepare(manifest, raw, tmp_path / "out")
     assert not (tmp_path / "out" / "images" / "stale.png").exists()
+
+
+def test_classes_that_each_image_shows_are_kept(
+    tmp_path: Path, raw: Path, manifest: Manifest
+) -> None:
+    label = tiny.scene(1)[1]
+    label[label == 1] = tiny.VOID
+    break_label(raw, label)
+    data = prepare(manifest, raw, tmp_path / "out")
+    assert data.shows["train_0000"] == (0, 1, 2)
+    assert data.shows["train_0001"] == (0, 2)
+    assert set(data.shows) == {*data.ids("train"), *data.ids("val")}
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA"])
+def test_image_of_another_kind_is_kept_as_rgb(
+    tmp_path: Path, raw: Path, manifest: Manifest, mode: str
+) -> None:
+    path = raw / "train" / "images" / "0001.png"
+    Image.fromarray(tiny.scene(1)[0]).convert(mode).save(path)
+    data = prepare(manifest, raw, tmp_path / "out")
+    with Image.open(path) as source, Image.open(data.image_path("train_0001")) as kept:
+        assert kept.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(kept), np.asarray(source.convert("RGB")))
+
+
+def test_tiff_becomes_a_png(tmp_path: Path, raw: Path) -> None:
+    path = raw / "train" / "images" / "0001.png"
+    path.unlink()
+    Image.fromarray(tiny.scene(1)[0]).save(path.with_suffix(".TIF"))
+    content = tiny.describe()
+    content["splits"]["train"]["image"] = "train/images/{id}.*"
+    data = prepare(tiny.write_manifest(tmp_path, content), raw, tmp_path / "out")
+    assert data.image_path("train_0001").name == "train_0001.png"
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(data.image_path("train_0001"))), tiny.scene(1)[0]
+    )
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_turned_image_is_kept_as_its_mask_was_drawn(
+    tmp_path: Path, raw: Path, manifest: Manifest, upright: bool
+) -> None:
+    """Some tools show an image as the camera's note says, others as it is stored."""
+    image, label = tiny.scene(1)
+    note = Image.Exif()
+    note[ExifTags.Base.Orientation] = 6
+    Image.fromarray(image).save(raw / "train" / "images" / "0001.png", exif=note)
+    break_label(raw, np.rot90(label, -1) if upright else label)
+    data = prepare(manifest, raw, tmp_path / "out")
+    with Image.open(data.image_path("train_0001")) as kept:
+        assert ExifTags.Base.Orientation not in kept.getexif()
+        expected = np.rot90(image, -1) if upright else image
+        np.testing.assert_array_equal(np.asarray(kept), expected)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_half_turned_image_is_upright_in_an_own_folder_only(
+    tmp_path: Path, raw: Path, own: bool
+) -> None:
+    image = tiny.scene(1)[0]
+    note = Image.Exif()
+    note[ExifTags.Base.Orientation] = 3
+    Image.fromarray(image).save(raw / "train" / "images" / "0001.png", exif=note)
+    content = tiny.describe(source={"folder": "x"}) if own else tiny.describe()
+    data = prepare(tiny.write_manifest(tmp_path, content), raw, tmp_path / "out")
+    kept = np.asarray(Image.open(data.image_path("train_0001")))
+    np.testing.assert_array_equal(kept, image[::-1, ::-1] if own else image)
+
+
+def test_digest_does_not_depend_on_how_a_converted_image_was_stored(
+    tmp_path: Path, raw: Path, manifest: Manifest
+) -> None:
+    path, digests = raw / "train" / "images" / "0001.png", set()
+    for level in (0, 9):
+        Image.fromarray(tiny.scene(1)[0]).convert("L").save(path, compress_level=level)
+        digests.add(prepare(manifest, raw, tmp_path / "out").digest)
+    assert len(digests) == 1
+
+
+def test_names_may_hold_spaces(tmp_path: Path, raw: Path, manifest: Manifest) -> None:
+    for kind in ("images", "labels"):
+        path = raw / "val" / kind / "0001.png"
+        path.rename(path.with_name("my scene (2).png"))
+    data = prepare(manifest, raw, tmp_path / "out")
+    assert data.ids("val") == ["val_0000", "val_my scene (2)"]
+    assert load_prepared(data.folder) == data
 
 
 def test_class_without_a_training_image_is_warned_of(
