@@ -1,14 +1,12 @@
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
-from pipeline.config import ASPP_RATES, BACKBONES, ModelConfig, atrous_rates
+from pipeline.config import ASPP_RATES, ModelConfig, atrous_rates
+from pipeline.config.model import FEATURE_ASPPS
 from pipeline.models.network import SegmentationNetwork, build_model
 
-HEADS = [(aspp, decoder) for aspp in ASPP_RATES for decoder in (False, True)]
-HEADS.remove(("summed", True))  # `pipeline.config.check` refuses it
+HEADS = [(aspp, False) for aspp in ASPP_RATES] + [(aspp, True) for aspp in FEATURE_ASPPS]
 
 
 def small(backbone: str, aspp: str, decoder: bool, **settings: int) -> SegmentationNetwork:
@@ -19,10 +17,10 @@ def small(backbone: str, aspp: str, decoder: bool, **settings: int) -> Segmentat
     return build_model(config, num_classes=5)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
 @pytest.mark.parametrize(("aspp", "decoder"), HEADS)
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_every_network_gives_logits_of_the_inputs_size(
+def test_every_head_gives_scores_at_its_stride_and_logits_of_the_inputs_size(
     backbone: str, output_stride: int, aspp: str, decoder: bool
 ) -> None:
     with torch.device("meta"):  # shapes only, nothing is computed
@@ -45,23 +43,6 @@ def test_head_has_the_rates_of_its_output_stride(aspp: str, output_stride: int) 
     assert tuple(built) == atrous_rates(config)
 
 
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
-@pytest.mark.parametrize(("aspp", "decoder"), [("summed", False), ("v3", False), ("v3", True)])
-def test_a_step_of_sgd_lowers_the_loss(backbone: str, aspp: str, decoder: bool) -> None:
-    model = small(backbone, aspp, decoder).train()
-    images, labels = torch.rand(4, 3, 65, 65), torch.randint(5, (4, 65, 65))
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
-
-    def loss() -> torch.Tensor:
-        return nn.functional.cross_entropy(model(images), labels)
-
-    before = loss()
-    before.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    optimiser.step()
-    assert loss().item() < before.item()
-
-
 @pytest.mark.parametrize(("aspp", "decoder"), HEADS)
 @torch.inference_mode()
 def test_upsampling_keeps_the_scores_on_aligned_grids(aspp: str, decoder: bool) -> None:
@@ -81,25 +62,3 @@ def test_normalisation_is_part_of_the_network() -> None:
     model.input_std.fill_(1)
     torch.testing.assert_close(model(normalised), wanted)
     assert {"input_mean", "input_std"} <= set(model.state_dict())
-
-
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
-@torch.inference_mode()
-def test_channels_last_gives_the_same_logits(backbone: str) -> None:
-    model = small(backbone, "v3", True).eval()
-    images = torch.rand(2, 3, 65, 65)
-    wanted = model(images)
-    model.to(memory_format=torch.channels_last)
-    got = model(images.to(memory_format=torch.channels_last))
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-
-
-@torch.inference_mode()
-def test_saved_network_comes_back_whole(tmp_path: Path) -> None:
-    model = small("resnet18", "v3", True)
-    model(torch.rand(2, 3, 65, 65))  # batch norm statistics other than 0 and 1
-    torch.save(model.state_dict(), tmp_path / "model.pth")
-    again = small("resnet18", "v3", True)
-    again.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True))
-    images = torch.rand(1, 3, 65, 65)
-    assert torch.equal(again.eval()(images), model.eval()(images))
