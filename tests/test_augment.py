@@ -1,3 +1,4 @@
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipeline import augment
 from pipeline.datasets.manifest import load_manifest
 from pipeline.datasets.prepared import load_prepared
 from pipeline.entry import run
+from pipeline.errors import UserError
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_training_ready_set_is_written_with_its_pictures(
     run_main(monkeypatch)
     folder = project / "prepared" / "few"
     assert load_prepared(folder).ids("train") == ["0", "1", "2"]
-    for name in ("samples.png", "augmentations.png"):
+    for name in ("samples.png", "augmentations.png", "classes.png", "sizes.png"):
         with Image.open(project / "previews" / "few" / name) as picture:
             assert picture.width > 1000
 
@@ -67,6 +69,20 @@ def test_pictures_follow_the_augmentation_and_data_does_not(
         digests.add(load_prepared(folder).digest)
     assert len(drawn) == 4
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.split=trainaug", "train.split=trainaug: data set few has no such split; did you"),
+        ("train.repeat=[hihg]", "train.repeat: data set few has no class hihg; did you mean"),
+    ],
+)
+def test_what_the_data_does_not_have_is_said_before_training(
+    project: Path, monkeypatch: pytest.MonkeyPatch, override: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_main(monkeypatch, override)
 
 
 def test_set_that_was_not_downloaded_ends_in_one_line(

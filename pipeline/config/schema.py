@@ -18,6 +18,10 @@ STRIDES = (4, 8, 16, 32, 64, 128, 256)
 class TrainConfig:
     """The schedule and the random augmentation."""
 
+    #: The split that is learned from: one of the data set's, e.g. train or trainaug.
+    split: str = "train"
+    #: Classes whose images come twice in a pass (bootstrapping on hard images: v3, section 4.3).
+    repeat: list[str] = field(default_factory=list)
     iterations: int = 30000
     batch_size: int = 16
     #: Pixels a side of a training crop, k * output_stride + 1.

@@ -3,51 +3,66 @@
 Training is a sequence of seeded views: view n shows one image of the split, augmented by random
 numbers that depend on the seed and n alone. Batch b is the views b * B .. (b + 1) * B - 1, so the
 same seed gives the same batches on any number of workers and processes, and from any start.
+
+Pixels stay whole numbers of 8 bits until they are where the network is: a batch that passes from a
+loader process to training is then a quarter the size, and its labels an eighth.
 """
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms.v2 import functional as F
 
 from pipeline.config import TrainConfig
+from pipeline.datasets.decoded import DecodedPairs
 from pipeline.datasets.images import read_image, read_label
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.transforms import TrainTransform
-from pipeline.errors import UserError
+from pipeline.errors import UserError, nearest
 
 
 class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented views of a split; an item's key is (view number, index of the image)."""
+    """Augmented views of images; an item's key is (view number, index of the image).
+
+    Args:
+        data: the set.
+        ids: the images, in the order of their indices.
+        transform: what a view shows of an image.
+        seed: of the views.
+        decoded: where images are kept decoded; None: they are decoded for each view.
+    """
 
     def __init__(
-        self, data: Prepared, ids: list[str], transform: TrainTransform | None, seed: int
+        self,
+        data: Prepared,
+        ids: list[str],
+        transform: TrainTransform,
+        seed: int,
+        decoded: Path | None = None,
     ) -> None:
         self.data = data
         self.ids = ids
         self.transform = transform
         self.seed = seed
+        self.pairs = None if decoded is None else DecodedPairs(data, decoded)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         view, index = key
-        image, label = read_pair(self.data, self.ids[index])
-        if self.transform is None:
-            return F.to_dtype(image, torch.float32, scale=True), label.long()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(self.seed, view))
-            return self.transform(image, label)
+        id = self.ids[index]
+        image, label = read_pair(self.data, id) if self.pairs is None else self.pairs.read(id)
+        return self.transform(image, label, np.random.default_rng((self.seed, view)))
 
 
 class WholeImages(Dataset[tuple[Tensor, Tensor, str]]):
-    """The whole images of a split, unscaled: float32 3 x H x W in [0, 1], label H x W, id."""
+    """The whole images of a split, unscaled: uint8 H x W x 3, label H x W, id."""
 
     def __init__(self, data: Prepared, ids: list[str]) -> None:
         self.data = data
@@ -58,7 +73,7 @@ class WholeImages(Dataset[tuple[Tensor, Tensor, str]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
         image, label = read_pair(self.data, self.ids[index])
-        return F.to_dtype(image, torch.float32, scale=True), label, self.ids[index]
+        return torch.from_numpy(image), torch.from_numpy(label), self.ids[index]
 
 
 class ViewSampler(Sampler[list[tuple[int, int]]]):
@@ -108,15 +123,19 @@ class ViewSampler(Sampler[list[tuple[int, int]]]):
 
 
 class SegmentationData(LightningDataModule):
-    """The train and val splits of a training-ready set.
+    """The training and val splits of a training-ready set.
 
     Args:
         data: the set.
-        config: batch size, crop and augmentation.
+        config: split, batch size, crop and augmentation.
         seed: of the views.
         fill: RGB in [0, 1] of padded pixels, the network's mean pixel.
         workers: loader processes; None: one a core, at most 8.
         start: the iteration to begin with, when a run is resumed.
+        decoded: a folder in which images are kept decoded; None: they are decoded for each view.
+
+    Raises:
+        UserError: `train.split` or a class of `train.repeat` is not in the data set.
     """
 
     def __init__(
@@ -127,6 +146,7 @@ class SegmentationData(LightningDataModule):
         fill: tuple[float, float, float],
         workers: int | None = None,
         start: int = 0,
+        decoded: Path | None = None,
     ) -> None:
         super().__init__()
         self.data = data
@@ -135,29 +155,29 @@ class SegmentationData(LightningDataModule):
         self.fill = fill
         self.workers = min(os.cpu_count() or 1, 8) if workers is None else workers
         self.start = start
+        self.decoded = decoded
+        self.training_ids = images_of_a_pass(data, config)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Batches of B x 3 x c x c float32 in [0, 1] and B x c x c int64."""
+        """Batches of B x c x c x 3 and B x c x c, both uint8."""
         config = self.config
-        ids = self.data.ids("train")
         scales = (config.scale_min, config.scale_max, config.scale_step)
         flip, photometric = config.flip, config.photometric
         if config.overfit_images is not None:
-            ids = ids[: config.overfit_images]
             scales, flip, photometric = (1.0, 1.0, 1.0), False, False
-        # A loader draws a seed for its workers: from a generator of its own, so that the new loader
-        # of a resumed run leaves dropout's random numbers where they were.
         transform = TrainTransform(config.crop_size, *scales, flip, photometric, self.fill)
         sampler = ViewSampler(
-            len(ids),
+            len(self.training_ids),
             config.batch_size,
             config.iterations,
             self.seed,
             *self._place(),
             start=self.start,
         )
+        # A loader draws a seed for its workers: from a generator of its own, so that the new loader
+        # of a resumed run leaves dropout's random numbers where they were.
         return DataLoader(
-            TrainingViews(self.data, ids, transform, self.seed),
+            TrainingViews(self.data, self.training_ids, transform, self.seed, self.decoded),
             batch_sampler=sampler,
             num_workers=self.workers,
             worker_init_fn=_one_thread,
@@ -167,27 +187,58 @@ class SegmentationData(LightningDataModule):
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor, str]]:
         """Whole images, one a batch; over several processes each image is given once."""
         rank, processes = self._place()
-        ids = self.data.ids("val")
-        if self.config.overfit_images is not None:
-            ids = self.data.ids("train")[: self.config.overfit_images]
+        overfit = self.config.overfit_images is not None
+        ids = self.training_ids if overfit else self.data.ids("val")
         images = WholeImages(self.data, ids[rank::processes])
         return DataLoader(images, batch_size=None, generator=torch.Generator())
+
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, str], dataloader_idx: int
+    ) -> tuple[Tensor | str, ...]:
+        """Images to float32 ... x 3 x H x W in [0, 1], labels to int64, where the network is."""
+        images, labels, *names = batch
+        return as_floats(images), labels.long(), *names
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
 
-def read_pair(data: Prepared, identifier: str) -> tuple[Tensor, Tensor]:
-    """An image, uint8 3 x H x W, and its label, uint8 H x W."""
-    image = torch.from_numpy(read_image(data.image_path(identifier)).copy())
-    label = torch.from_numpy(read_label(data.label_path(identifier)).copy())
-    return image.permute(2, 0, 1), label
+def images_of_a_pass(data: Prepared, config: TrainConfig) -> list[str]:
+    """The images that one pass over the training data shows.
+
+    Those of `train.split`, and once more those that show a class of `train.repeat`: the
+    bootstrapping on hard images of v3, section 4.3.
+
+    Raises:
+        UserError: no such split, or no such class.
+    """
+    if config.split not in data.splits:
+        raise UserError(
+            f"train.split={config.split}: data set {data.name} has no such split; "
+            f"{nearest(config.split, data.splits)}"
+        )
+    ids = data.ids(config.split)
+    if config.overfit_images is not None:
+        return ids[: config.overfit_images]
+    for name in config.repeat:
+        if name not in data.classes:
+            raise UserError(
+                f"train.repeat: data set {data.name} has no class {name}; "
+                f"{nearest(name, data.classes)}"
+            )
+    hard = {data.classes.index(name) for name in config.repeat}
+    return ids + [id for id in ids if hard.intersection(data.shows[id])] if hard else ids
 
 
-def _mix(seed: int, view: int) -> int:
-    """One 63-bit seed from two numbers, without the collisions of a sum."""
-    return int(np.random.SeedSequence((seed, view)).generate_state(1, np.uint64)[0] >> 1)
+def read_pair(data: Prepared, id: str) -> tuple[np.ndarray, np.ndarray]:
+    """An image, uint8 H x W x 3, and its label, uint8 H x W."""
+    return read_image(data.image_path(id)).copy(), read_label(data.label_path(id)).copy()
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """uint8 ... x H x W x 3 to float32 ... x 3 x H x W in [0, 1], in channels-last memory."""
+    return images.movedim(-1, -3).to(torch.float32).div_(255)
 
 
 def _one_thread(_: int) -> None:

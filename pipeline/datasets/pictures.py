@@ -1,6 +1,6 @@
-"""Pictures of label maps: coloured, laid over their image, set side by side.
+"""Pictures of label maps: coloured, laid over their image, outlined on it, set side by side.
 
-Void is drawn as a white hatch, so that it can never be taken for a class.
+Void is drawn as a hatch of black and white: on no image can it be taken for a class.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 Palette = Sequence[Sequence[int]]
 
 VOID = 255
-#: Pixels from one line of the hatch to the next, and of a line's width.
+#: Pixels from one white line of the hatch to the next, and of a line's width; a black one follows.
 HATCH, STROKE = 8, 2
 INK, PAPER = (32, 32, 32), (255, 255, 255)
 TEXT = 13
 
 
 def colourise(labels: np.ndarray, palette: Palette) -> np.ndarray:
-    """A label map in the classes' colours, void as a white hatch on grey.
+    """A label map in the classes' colours, void as the hatch on grey.
 
     Args:
         labels: uint8 H x W, class numbers and 255.
@@ -27,14 +27,14 @@ def colourise(labels: np.ndarray, palette: Palette) -> np.ndarray:
     Returns:
         uint8 H x W x 3.
     """
-    grey = np.full((*labels.shape, 3), 96, dtype=np.uint8)
+    grey = np.full((*labels.shape, 3), 128, dtype=np.uint8)
     return overlay(grey, labels, palette, alpha=1.0)
 
 
 def overlay(
     image: np.ndarray, labels: np.ndarray, palette: Palette, alpha: float = 0.6
 ) -> np.ndarray:
-    """A label map over its image; void leaves the image as it is, under a white hatch.
+    """A label map over its image; void leaves the image as it is, under the hatch.
 
     Args:
         image: uint8 RGB, H x W x 3.
@@ -48,11 +48,30 @@ def overlay(
     colours = np.zeros((256, 3), dtype=np.float32)
     colours[: len(palette)] = palette
     mixed = (1 - alpha) * image + alpha * colours[labels]
-    diagonal = np.add.outer(np.arange(labels.shape[0]), np.arange(labels.shape[1]))
+    phase = np.add.outer(np.arange(labels.shape[0]), np.arange(labels.shape[1])) % HATCH
     void = labels == VOID
     mixed[void] = image[void]
-    mixed[void & (diagonal % HATCH < STROKE)] = 255
+    mixed[void & (phase < STROKE)] = 255
+    mixed[void & (phase >= STROKE) & (phase < 2 * STROKE)] = 0
     return np.rint(mixed).astype(np.uint8)
+
+
+def outline(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The borders between the labels drawn on their image: a white line beside a black one.
+
+    Args:
+        image: uint8 RGB, H x W x 3.
+        labels: uint8 H x W, class numbers and 255.
+
+    Returns:
+        uint8 H x W x 3.
+    """
+    drawn = image.copy()
+    across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
+    for colour, first in ((0, 1), (255, 0)):
+        drawn[:, first : first + across.shape[1]][across] = colour
+        drawn[first : first + down.shape[0]][down] = colour
+    return drawn
 
 
 def fit(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,16 +87,24 @@ def fit(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.ndarray, n
 def pair(
     image: np.ndarray, labels: np.ndarray, palette: Palette, caption: str, side: int
 ) -> Image.Image:
-    """An image beside its overlay, the longer side `side` pixels, with a caption above.
+    """An image with the labels' borders on it, beside the labels in their colours over it in grey.
 
-    The overlay is over the image in grey: a class looks as in the legend on any colours.
+    The borders show a mask that is shifted; the colours are as in the legend on any image.
+
+    Args:
+        image: uint8 RGB, H x W x 3.
+        labels: uint8 H x W, class numbers and 255.
+        palette: RGB of each class.
+        caption: above the two.
+        side: pixels of each one's longer side.
     """
     image, labels = fit(image, labels, side)
     grey = np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
     height, width = labels.shape
     cell = Image.new("RGB", (2 * side + 2, height + TEXT + 6), PAPER)
     ImageDraw.Draw(cell).text((2, 1), caption, fill=INK, font=_font())
-    for column, picture in enumerate((image, overlay(grey, labels, palette))):
+    pictures = outline(image, labels), overlay(grey, labels, palette)
+    for column, picture in enumerate(pictures):
         cell.paste(Image.fromarray(picture), (column * (width + 2), TEXT + 6))
     return cell
 
@@ -98,10 +125,31 @@ def grid(cells: Sequence[Image.Image], columns: int, gap: int = 10) -> Image.Ima
     return sheet
 
 
-def legend(classes: Sequence[str], palette: Palette, width: int, gap: int = 10) -> Image.Image:
-    """Every class with its number, name and colour, and void, in lines of at most `width`."""
+def legend(
+    classes: Sequence[str],
+    palette: Palette,
+    width: int,
+    shares: Sequence[float] | None = None,
+    note: str = "",
+    gap: int = 10,
+) -> Image.Image:
+    """Every class with its number, name and colour, and void, in lines of at most `width`.
+
+    Args:
+        classes: their names.
+        palette: RGB of each class.
+        width: in pixels.
+        shares: 0..1, of each class and then of void; None: not said.
+        note: a line below.
+        gap: around the legend, in pixels.
+    """
     entries = [(f"{number} {name}", number) for number, name in enumerate(classes)]
     entries.append(("255 void", VOID))
+    if shares is not None:
+        entries = [
+            (f"{text} {percent(share)}", number)
+            for (text, number), share in zip(entries, shares, strict=True)
+        ]
     swatch, line = 22, TEXT + 9
     font, left, top = _font(), gap, 0
     places: list[tuple[str, int, int, int]] = []
@@ -111,8 +159,10 @@ def legend(classes: Sequence[str], palette: Palette, width: int, gap: int = 10) 
             left, top = gap, top + line
         places.append((text, number, left, top))
         left += needed
-    picture = Image.new("RGB", (width, top + line + gap), PAPER)
+    bottom = top + line * (2 if note else 1)
+    picture = Image.new("RGB", (width, bottom + gap), PAPER)
     draw = ImageDraw.Draw(picture)
+    draw.text((gap, top + line + 2), note, fill=INK, font=font)
     for text, number, left, top in places:
         colour = colourise(np.full((TEXT + 3, swatch), number, dtype=np.uint8), palette)
         picture.paste(Image.fromarray(colour), (left, top + 2))
@@ -129,6 +179,14 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(picture, (0, top))
         top += picture.height
     return sheet
+
+
+def percent(share: float) -> str:
+    """Two digits at most: 71 %, 3.4 %, 0.05 %, <0.01 %."""
+    if 0 < share < 1e-4:
+        return "<0.01 %"
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

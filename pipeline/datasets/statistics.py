@@ -1,8 +1,10 @@
 """What is in a data set: pixels and images of every class, colours, sizes."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,12 @@ def summarise(
         "std": std.tolist(),
         "splits": {name: _summary(split, classes) for name, split in splits.items()},
     }
+
+
+def read_statistics(folder: Path) -> dict[str, Any]:
+    """What `summarise` gave for the training-ready set in this folder."""
+    statistics: dict[str, Any] = json.loads((folder / "statistics.json").read_text("utf-8"))
+    return statistics
 
 
 def missing_in_train(statistics: Mapping[str, Any]) -> list[str]:

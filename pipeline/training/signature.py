@@ -15,6 +15,7 @@ CODE = (
     "pipeline/models",
     "pipeline/training",
     "pipeline/datasets/datamodule.py",
+    "pipeline/datasets/decoded.py",
     "pipeline/datasets/transforms.py",
 )
 

@@ -1,9 +1,20 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.datasets.pictures import colourise, fit, grid, legend, overlay, pair, stack
+from pipeline.datasets.pictures import (
+    colourise,
+    fit,
+    grid,
+    legend,
+    outline,
+    overlay,
+    pair,
+    percent,
+    stack,
+)
 
 PALETTE = [(0, 0, 0), (200, 0, 0), (0, 0, 200)]
 LABELS = np.array([[0, 1, 2, 255]], dtype=np.uint8).repeat(20, axis=1).repeat(30, axis=0)
@@ -16,16 +27,50 @@ def test_classes_have_their_colours() -> None:
         assert (coloured[LABELS == number] == colour).all()
 
 
-def test_void_is_hatched_white_and_no_class_is() -> None:
-    hatched = (overlay(IMAGE, LABELS, PALETTE) == 255).all(axis=2)
-    assert 0.15 < hatched[LABELS == 255].mean() < 0.35
-    assert not hatched[LABELS != 255].any()
+@pytest.mark.parametrize("shade", [0, 20, 128, 255])
+def test_void_is_hatched_black_and_white_on_any_image(shade: int) -> None:
+    image = np.full_like(IMAGE, shade)
+    drawn = overlay(image, LABELS, PALETTE)[LABELS == 255]
+    for colour in (0, 255):
+        lines = (drawn == colour).all(axis=1).mean()
+        assert 0.15 < lines < 0.35 or shade == colour
+
+
+def test_no_class_is_hatched() -> None:
+    drawn = overlay(IMAGE, LABELS, PALETTE)
+    for number in range(len(PALETTE)):
+        assert len(np.unique(drawn[LABELS == number], axis=0)) == 1
 
 
 def test_void_leaves_the_image_between_the_lines() -> None:
-    drawn = overlay(IMAGE, LABELS, PALETTE)
-    void = drawn[LABELS == 255]
-    assert (void[~(void == 255).all(axis=1)] == (10, 20, 30)).all()
+    drawn = overlay(IMAGE, LABELS, PALETTE)[LABELS == 255]
+    between = drawn[~((drawn == 255) | (drawn == 0)).all(axis=1)]
+    assert (between == (10, 20, 30)).all()
+    assert 0.4 < len(between) / len(drawn) < 0.6
+
+
+def test_borders_are_outlined_black_beside_white_and_all_else_is_the_image() -> None:
+    drawn = outline(IMAGE, LABELS)
+    # The labels change after columns 19, 39 and 59.
+    for column in (19, 39, 59):
+        assert (drawn[:, column] == 255).all()
+        assert (drawn[:, column + 1] == 0).all()
+    elsewhere = [column for column in range(80) if column % 20 not in (19, 0) or column in (0, 79)]
+    np.testing.assert_array_equal(drawn[:, elsewhere], IMAGE[:, elsewhere])
+    turned = outline(IMAGE.swapaxes(0, 1), LABELS.T).swapaxes(0, 1)
+    np.testing.assert_array_equal(turned, drawn)
+
+
+def test_a_shifted_mask_is_outlined_elsewhere() -> None:
+    labels = np.zeros((30, 80), dtype=np.uint8)
+    labels[8:20, 30:50] = 1
+    # The image is of the object itself: outlined rightly, the lines lie on its edge.
+    image = np.where(labels[..., None] == 1, np.uint8(200), np.uint8(90)).repeat(3, axis=2)
+    right, shifted = outline(image, labels), outline(image, np.roll(labels, 4, axis=1))
+    edge = np.zeros_like(labels, dtype=bool)
+    edge[:, 29:31] = edge[:, 49:51] = True
+    assert np.isin(right[10:18][edge[10:18]], (0, 255)).all()
+    assert not np.isin(shifted[10:18][edge[10:18]], (0, 255)).any()
 
 
 @given(st.floats(0, 1))
@@ -36,9 +81,10 @@ def test_alpha_mixes_image_and_colour(alpha: float) -> None:
     assert drawn.dtype == np.uint8
 
 
-def test_overlay_leaves_its_arguments_alone() -> None:
+def test_drawing_leaves_its_arguments_alone() -> None:
     image, labels = IMAGE.copy(), LABELS.copy()
     overlay(image, labels, PALETTE)
+    outline(image, labels)
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(labels, LABELS)
 
@@ -53,10 +99,10 @@ def test_fit_keeps_image_and_labels_together(height: int, width: int, side: int)
     assert set(np.unique(small_labels)) <= {1, 255}
 
 
-def test_pair_shows_the_image_and_beside_it_the_overlay_on_grey() -> None:
+def test_pair_shows_the_outlined_image_and_beside_it_the_labels_on_grey() -> None:
     grey = np.asarray(Image.fromarray(IMAGE).convert("L").convert("RGB"))
     cell = np.asarray(pair(IMAGE, LABELS, PALETTE, "an image", side=80))
-    np.testing.assert_array_equal(cell[-30:, :80], IMAGE)
+    np.testing.assert_array_equal(cell[-30:, :80], outline(IMAGE, LABELS))
     np.testing.assert_array_equal(cell[-30:, 82:162], overlay(grey, LABELS, PALETTE))
 
 
@@ -76,6 +122,36 @@ def test_legend_shows_every_class_within_its_width() -> None:
     pixels = np.asarray(picture)
     for colour in palette:
         assert (pixels == colour).all(axis=2).sum() > 100
+
+
+def test_legend_says_shares_and_what_they_are_of() -> None:
+    classes, palette = ["one", "two"], [(200, 0, 0), (0, 0, 200)]
+    plain = np.asarray(legend(classes, palette, 600))
+    said = [
+        np.asarray(legend(classes, palette, 600, shares))
+        for shares in ([0.5, 0.00001, 0.2], [0.5, 0.1, 0.2])
+    ]
+    assert said[0].shape == said[1].shape == plain.shape
+    assert (said[0] != said[1]).any()
+    noted = np.asarray(legend(classes, palette, 600, [0.5, 0.1, 0.2], note="of all pixels"))
+    assert noted.shape[0] > plain.shape[0]
+    assert (noted[plain.shape[0] - 5 :] < 128).any()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (1.0, "100 %"),
+        (0.71234, "71 %"),
+        (0.0995, "10 %"),
+        (0.0341, "3.4 %"),
+        (0.0005, "0.05 %"),
+        (0.00001, "<0.01 %"),
+        (0.0, "0 %"),
+    ],
+)
+def test_shares_are_written_with_two_digits(share: float, text: str) -> None:
+    assert percent(share) == text
 
 
 def test_stack_keeps_everything() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 
 from pipeline.datasets.images import read_image, read_label
-from pipeline.datasets.pictures import pair
+from pipeline.datasets.pictures import TEXT, pair
 from pipeline.datasets.prepare import prepare
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.previews import SIDE, draw_augmentations, draw_samples
@@ -36,7 +37,7 @@ def test_samples_show_an_image_beside_its_overlay(data: Prepared, tmp_path: Path
 def test_samples_come_from_every_split(data: Prepared, tmp_path: Path) -> None:
     sizes = []
     for count in (1, 4, 12):
-        draw_samples(data, tmp_path / "samples.png", count)
+        draw_samples(data, tmp_path / "samples.png", count=count)
         sizes.append(Image.open(tmp_path / "samples.png").height)
     # 1, then 2 + 2, then all that there are: 4 + 2 images in rows of three.
     assert sizes[0] < sizes[1] == sizes[2]
@@ -50,7 +51,33 @@ def test_augmentations_are_the_same_for_the_same_seed(data: Prepared, tmp_path: 
     assert first != other
 
 
-def test_drawing_leaves_the_generator_and_threads_alone(data: Prepared, tmp_path: Path) -> None:
+def test_augmentations_are_views_of_the_split(data: Prepared, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        draw_augmentations(data, transform(data), tmp_path / f"{split}.png", split=split)
+    assert (tmp_path / "train.png").read_bytes() != (tmp_path / "val.png").read_bytes()
+
+
+def test_images_with_classes_not_yet_shown_come_first(data: Prepared, tmp_path: Path) -> None:
+    ids = data.ids("train")
+    rare = dataclasses.replace(data, shows=dict.fromkeys(data.shows, (0,)) | {ids[2]: (0, 1, 2)})
+    draw_samples(rare, tmp_path / "samples.png", count=1)
+    sheet = np.asarray(Image.open(tmp_path / "samples.png"))
+    image, label = read_image(data.image_path(ids[2])), read_label(data.label_path(ids[2]))
+    cell = np.asarray(pair(image, label, data.palette, ids[2], SIDE))
+    np.testing.assert_array_equal(sheet[10 : 10 + cell.shape[0], 10 : 10 + cell.shape[1]], cell)
+
+
+def test_legend_says_the_shares_of_the_split(data: Prepared, tmp_path: Path) -> None:
+    sheets = []
+    for split in ("train", "val"):
+        draw_samples(data, tmp_path / "samples.png", split)
+        sheets.append(np.asarray(Image.open(tmp_path / "samples.png")))
+    height = 4 * (TEXT + 9)
+    np.testing.assert_array_equal(sheets[0][:-height], sheets[1][:-height])
+    assert (sheets[0][-height:] != sheets[1][-height:]).any()
+
+
+def test_drawing_leaves_generators_and_threads_alone(data: Prepared, tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.datasets.statistics import ImageStatistics, measure, missing_in_train, summarise
+from pipeline.datasets.statistics import (
+    ImageStatistics,
+    measure,
+    missing_in_train,
+    read_statistics,
+    summarise,
+)
 
 CLASSES = ("background", "cat", "dog")
 
@@ -66,3 +73,9 @@ def test_class_that_never_occurs_in_train_is_told() -> None:
 
     statistics = summarise({"train": showing(1), "val": showing(2)}, CLASSES)
     assert missing_in_train(statistics) == ["background", "dog"]
+
+
+def test_statistics_are_read_as_they_were_written(tmp_path: Path) -> None:
+    statistics = summarise({"train": [measure(*one(0), classes=3)]}, CLASSES)
+    (tmp_path / "statistics.json").write_text(json.dumps(statistics), encoding="utf-8")
+    assert read_statistics(tmp_path) == statistics

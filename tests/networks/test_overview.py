@@ -3,11 +3,11 @@ import sys
 from dataclasses import replace
 
 import pytest
-from pipeline.networks.__main__ import main
 
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
 from pipeline.models.network import build_model
+from pipeline.networks.__main__ import main
 from pipeline.networks.catalogue import PAPERS_SIZE, SCALES, Published, Row
 from pipeline.networks.cost import count_multiply_adds, count_parameters, peak_memory
 from pipeline.networks.field_of_view import Field
