@@ -44,4 +44,4 @@ ui: $(STAMP)  ## open the MLflow dashboard on 127.0.0.1:5000 (PORT=... for anoth
 	$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
 
 clean:  ## remove what can be made again: runs, prepared data, reports (never your environment or mlflow.db)
-	rm -rf build runs report data/prepared data/previews outputs multirun
+	rm -rf build runs report data/prepared data/previews data/decoded outputs multirun

@@ -25,7 +25,15 @@ SECTIONS = {
     "trainer": ("trainer", "overrides"),
 }
 #: What the pictures of the random augmentation show.
-AUGMENTATION = ("crop_size", "flip", "photometric", "scale_max", "scale_min", "scale_step")
+AUGMENTATION = (
+    "crop_size",
+    "flip",
+    "photometric",
+    "scale_max",
+    "scale_min",
+    "scale_step",
+    "split",
+)
 
 
 def register() -> None:

@@ -11,6 +11,8 @@ CONF = PROJECT / "conf"
 MANIFESTS = PROJECT / "data" / "manifests"
 RAW = PROJECT / "data" / "raw"
 PREPARED = PROJECT / "data" / "prepared"
+#: Images kept decoded; nothing depends on it.
+DECODED = PROJECT / "data" / "decoded"
 PREVIEWS = PROJECT / "data" / "previews"
 RUNS = PROJECT / "runs"
 BUILD = PROJECT / "build" / "configs"

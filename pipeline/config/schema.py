@@ -105,6 +105,8 @@ class TrainerConfig:
     devices: int = 1
     #: Loader processes for training, and CRF processes in evaluation; None: one a core.
     workers: int | None = None
+    #: Keep images decoded in data/decoded/, 4 bytes a pixel: for PNGs, and many GPUs a core.
+    decoded: bool = False
     progress_bar: bool = True
     #: None, simple or advanced (Lightning's profilers).
     profiler: str | None = None
@@ -183,7 +185,6 @@ def _check_train(train: TrainConfig, output_stride: int) -> None:
 
 
 def _check_evaluate(evaluate: EvaluateConfig, crf: CrfConfig) -> None:
-    one_of("evaluate.split", evaluate.split, ("train", "val", "test"))
     if not evaluate.scales or min(evaluate.scales) <= 0:
         raise UserError(
             f"evaluate.scales={list(evaluate.scales)}: a list of scales above 0, e.g. [0.5, 1.0]"

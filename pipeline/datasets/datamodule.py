@@ -26,6 +26,18 @@ from pipeline.datasets.transforms import TrainTransform
 from pipeline.errors import UserError, nearest
 
 
+class LoaderError(UserError):
+    """A file that cannot be read, met by a loader process: one line, as everywhere.
+
+    Such a process hands an exception on by its type and the text of its traceback, the last line of
+    which is what it said.
+    """
+
+    def __init__(self, message: str) -> None:
+        name = f"{LoaderError.__module__}.{LoaderError.__qualname__}: "
+        super().__init__(message.splitlines()[-1].removeprefix(name))
+
+
 class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
     """Augmented views of images; an item's key is (view number, index of the image).
 
@@ -57,7 +69,10 @@ class TrainingViews(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         view, index = key
         id = self.ids[index]
-        image, label = read_pair(self.data, id) if self.pairs is None else self.pairs.read(id)
+        try:
+            image, label = read_pair(self.data, id) if self.pairs is None else self.pairs.read(id)
+        except UserError as error:
+            raise LoaderError(str(error)) from None
         return self.transform(image, label, np.random.default_rng((self.seed, view)))
 
 

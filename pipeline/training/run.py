@@ -18,14 +18,14 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import Config
-from pipeline.datasets.datamodule import SegmentationData
+from pipeline.datasets.datamodule import SegmentationData, images_of_a_pass
 from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
 from pipeline.models.checkpoint import read_checkpoint
 from pipeline.models.network import SegmentationNetwork, build_model
 from pipeline.models.weights import load_weights
-from pipeline.paths import RUNS
+from pipeline.paths import DECODED, RUNS
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork, LastState
@@ -49,6 +49,7 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
     """
     quiet()
     data = load_prepared(prepared)
+    images_of_a_pass(data, config.train)  # a wrong split or class ends here, before the run opens
     stamp = signature(config, data.digest)
     # Lightning starts the other processes by this same command: only the first one writes.
     first = is_first()
@@ -156,7 +157,15 @@ def _fit(
     start = int(read_checkpoint(last)["global_step"]) if resumed else 0
     mean = network.input_mean.flatten().tolist()
     fill = (mean[0], mean[1], mean[2])
-    loaders = SegmentationData(data, train, config.seed, fill, config.trainer.workers, start)
+    loaders = SegmentationData(
+        data,
+        train,
+        config.seed,
+        fill,
+        config.trainer.workers,
+        start,
+        DECODED if config.trainer.decoded else None,
+    )
     history = History(folder / "history.csv", train.iterations, tracker)
     about = {"classes": data.classes, "palette": data.palette, "signature": stamp}
     kept = KeepNetwork(folder / "model.ckpt", train.keep, config.model, about)

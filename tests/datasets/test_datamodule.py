@@ -1,4 +1,6 @@
 import dataclasses
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,19 @@ def test_validation_gives_whole_images_by_name(shapes: Prepared) -> None:
     np.testing.assert_allclose(image.numpy(), expected, atol=1e-7)
     np.testing.assert_array_equal(label.numpy(), read_label(shapes.label_path(str(id))))
     assert len(WholeImages(shapes, shapes.ids("val"))) == len(seen)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_cannot_be_read_is_said_in_one_line(
+    shapes: Prepared, tmp_path: Path, workers: int
+) -> None:
+    broken = dataclasses.replace(shapes, folder=tmp_path)
+    shutil.copytree(shapes.folder, tmp_path, dirs_exist_ok=True)
+    for id in broken.ids("train"):
+        broken.label_path(id).write_bytes(b"no image")
+    with pytest.raises(UserError) as raised:
+        batches(broken, workers)
+    assert re.fullmatch(rf"{tmp_path}/labels/train_\d+\.png: truncated or .*", str(raised.value))
 
 
 @given(st.integers(1, 30), st.integers(0, 1000))
