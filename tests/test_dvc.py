@@ -240,10 +240,8 @@ def test_a_hydra_sweep_runs_the_grid_without_dvc(project: Copy) -> None:
 
 def test_a_mistyped_override_ends_a_run_in_one_line(project: Copy) -> None:
     output = project.run("python", "-m", "pipeline.train", "model.bakbone=resnet18", code=1)
-    assert output.strip().splitlines() == [
-        "error: model.bakbone: no such key; did you mean 'backbone'? valid: aspp, aspp_channels, "
-        "backbone, decoder, dropout, low_level_channels, output_stride, rates, weights"
-    ]
+    (line,) = output.strip().splitlines()
+    assert line.startswith("error: model.bakbone: no such key; did you mean 'backbone'? valid: ")
 
 
 def test_a_sweep_over_devices_scores_the_same_on_one_and_two_processes(project: Copy) -> None:

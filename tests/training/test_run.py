@@ -166,8 +166,8 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
 def test_a_few_images_are_learnt_by_heart(
     shapes: Prepared, tmp_path: Path, mlflow_store: str
 ) -> None:
-    settings = ["debug=overfit", "model.output_stride=8", "train.learning_rate=0.1"]
-    config = small(*settings, "train.iterations=120", "train.validate_every=40")
+    settings = ["debug=overfit", "model.output_stride=8", "train.learning_rate=0.05"]
+    config = small(*settings, "train.iterations=160", "train.validate_every=20")
     train_run(config, tmp_path / "run", shapes.folder)
     losses = [float(row["train_loss"]) for row in rows(tmp_path / "run")]
     assert losses[-1] < 0.6 * losses[0]
