@@ -95,6 +95,12 @@ class CrfConfig:
     #: Pixels.
     sigma_gamma: float = 1.0
     iterations: int = 10
+    #: lattice: this project's filter on the permutohedral lattice; fast: the same on a grid of half
+    #: the size; pydensecrf: the reference, slow.
+    backend: str = "lattice"
+    #: symmetric, as pydensecrf; after: divided after filtering, as the authors' code is believed to
+    #: do. It moves the figures: published weights may want the other.
+    normalisation: str = "symmetric"
 
 
 @dataclass
@@ -201,3 +207,5 @@ def _check_evaluate(evaluate: EvaluateConfig, crf: CrfConfig) -> None:
     for key in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
         above_zero(f"crf.{key}", getattr(crf, key))
     at_least("crf.iterations", crf.iterations, 1)
+    one_of("crf.backend", crf.backend, ("lattice", "fast", "pydensecrf"))
+    one_of("crf.normalisation", crf.normalisation, ("symmetric", "after"))

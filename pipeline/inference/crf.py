@@ -16,18 +16,17 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydensecrf.densecrf import DenseCRF2D
 
 from pipeline.config import CrfConfig
 from pipeline.errors import UserError
+from pipeline.inference.dense_crf import DenseCrfSettings, refine_labels
+from pipeline.inference.dense_crf.settings import (
+    MOST_SIGMAS,
+    SMALLEST_PROBABILITY,
+    check_finite,
+)
 
 Ticket = TypeVar("Ticket")
-
-#: The least probability of a class: -log 0 is infinite, and infinity spoils the whole map.
-SMALLEST_PROBABILITY = 1e-5
-#: The lattice of the fast Gaussian filter counts in 16 bits; beyond this many sigmas across the
-#: image its coordinates overflow, and pydensecrf crashes or returns nonsense.
-MOST_SIGMAS = 3500
 
 
 def refine(
@@ -37,13 +36,12 @@ def refine(
 
     The energy is -log p for each pixel, plus for each pair of pixels of different labels
     w1 exp(-|dp|^2 / 2 sigma_alpha^2 - |dI|^2 / 2 sigma_beta^2) + w2 exp(-|dp|^2 / 2 sigma_gamma^2)
-    (v1, equation 3). pydensecrf normalises the kernels symmetrically, the authors' code after
-    filtering: published weights may not carry over exactly.
+    (v1, equation 3).
 
     Args:
         image: H x W x 3, RGB.
         probabilities: C x H x W, the network's softmax.
-        crf: weights, widths, and how many mean-field iterations.
+        crf: weights, widths, how many mean-field iterations, and by what they are computed.
 
     Returns:
         H x W, class numbers.
@@ -52,35 +50,53 @@ def refine(
         UserError: a probability is not finite, or a sigma is too narrow for the filter.
         ValueError: the shapes do not fit together.
     """
-    classes, height, width = probabilities.shape
+    height, width = probabilities.shape[1:]
     if image.shape != (height, width, 3) or image.dtype != np.uint8:
         raise ValueError(f"image {image.dtype} {image.shape} for {height} x {width} probabilities")
-    _check_finite(probabilities)
+    if crf.backend == "pydensecrf":
+        return _by_pydensecrf(image, probabilities, crf)
+    settings = DenseCrfSettings(
+        w1=crf.w1,
+        sigma_alpha=crf.sigma_alpha,
+        sigma_beta=crf.sigma_beta,
+        w2=crf.w2,
+        sigma_gamma=crf.sigma_gamma,
+        iterations=crf.iterations,
+        normalisation="after" if crf.normalisation == "after" else "symmetric",
+        mode="fast" if crf.backend == "fast" else "lattice",
+    )
+    return refine_labels(probabilities, image, settings)
+
+
+def _by_pydensecrf(
+    image: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32], crf: CrfConfig
+) -> npt.NDArray[np.uint8]:
+    """The same by pydensecrf, the reference."""
+    from pydensecrf import densecrf
+
+    classes, height, width = probabilities.shape
+    check_finite(probabilities)
     _check_sigmas(crf, max(height, width))
-    field = DenseCRF2D(width, height, classes)
+    after = crf.normalisation == "after"
+    normalisation = densecrf.NORMALIZE_AFTER if after else densecrf.NORMALIZE_SYMMETRIC
+    field = densecrf.DenseCRF2D(width, height, classes)
     clipped = np.clip(probabilities.reshape(classes, -1), SMALLEST_PROBABILITY, 1.0)
     field.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped), np.float32))
-    field.addPairwiseGaussian(sxy=crf.sigma_gamma, compat=crf.w2)
+    field.addPairwiseGaussian(sxy=crf.sigma_gamma, compat=crf.w2, normalization=normalisation)
     # A copy: pydensecrf refuses arrays that may not be written to, such as Pillow's.
     field.addPairwiseBilateral(
-        sxy=crf.sigma_alpha, srgb=crf.sigma_beta, rgbim=np.array(image, order="C"), compat=crf.w1
+        sxy=crf.sigma_alpha,
+        srgb=crf.sigma_beta,
+        rgbim=np.array(image, order="C"),
+        compat=crf.w1,
+        normalization=normalisation,
     )
     beliefs = np.asarray(field.inference(crf.iterations)).reshape(classes, height, width)
     return beliefs.argmax(axis=0).astype(np.uint8)
 
 
-def _check_finite(probabilities: npt.NDArray[np.float32]) -> None:
-    bad = ~np.isfinite(probabilities)
-    if bad.any():
-        label, row, column = (int(index) for index in np.argwhere(bad)[0])
-        raise UserError(
-            f"probabilities: {probabilities[label, row, column]} for class {label} at row {row}, "
-            f"column {column} ({int(bad.sum())} such values); the network's weights or its input "
-            "are not finite, train again with a lower train.learning_rate"
-        )
-
-
 def _check_sigmas(crf: CrfConfig, side: int) -> None:
+    """Its lattice counts in 16 bits; beyond, pydensecrf crashes or returns nonsense."""
     for key, extent in (("sigma_alpha", side), ("sigma_beta", 255), ("sigma_gamma", side)):
         least = extent / MOST_SIGMAS
         if getattr(crf, key) < least:
