@@ -55,6 +55,7 @@ def test_files_hold_what_the_report_reads(figures: Figures, tmp_path: Path) -> N
         "crf": {
             "w1": 4.0, "sigma_alpha": 67.0, "sigma_beta": 3.0,
             "w2": 3.0, "sigma_gamma": 1.0, "iterations": 10,
+            "backend": "lattice", "normalisation": "symmetric",
         },
     }  # fmt: skip
     for mode_name in MODES:

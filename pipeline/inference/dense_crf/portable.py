@@ -220,12 +220,19 @@ class PortableField:
 def worth_keeping(maps: Maps, leave_out: float) -> list[int]:
     """The classes but the least likely ones, whose greatest probabilities sum to less than that.
 
-    One with less than 1 / C everywhere is the likeliest nowhere; no other is left out.
+    A class that is the likeliest somewhere is not left out.
     """
     greatest = maps.reshape(len(maps), -1).max(axis=1)
-    order = np.argsort(greatest, kind="stable")
-    less = (np.cumsum(greatest[order]) < leave_out) & (greatest[order] * len(maps) < 0.99)
-    return sorted(order[min(int(less.argmin()), len(maps) - 1) :].tolist())
+    wins = (maps == maps.max(axis=0)).any(axis=(1, 2))
+    kept, total = set(range(len(maps))), 0.0
+    for c in np.argsort(greatest, kind="stable"):
+        if wins[c]:
+            continue
+        total += greatest[c]
+        if total >= leave_out:
+            break
+        kept.remove(int(c))
+    return sorted(kept)
 
 
 def halved(planes: Maps) -> Maps:

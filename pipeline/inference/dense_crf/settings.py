@@ -47,7 +47,7 @@ class DenseCrfSettings:
     #: The least likely classes take no part while their greatest probabilities sum to less than
     #: this, so that no pixel loses more; one that is the likeliest anywhere always does. Most of
     #: the classes go, and with them most of the time.
-    leave_out: float = 0.1
+    leave_out: float = 0.2
 
     def __post_init__(self) -> None:
         for key in ("w1", "w2", "leave_out"):

@@ -103,7 +103,8 @@ def test_pydensecrf_gives_the_same_labels(
         ours = refine(maps, image, dataclasses.replace(chosen, leave_out=0.0), backend)
         assert differing(ours.argmax(0), theirs.argmax(0)) <= most
         assert np.abs(ours - theirs).mean() < 2e-4
-        assert differing(refine_labels(maps, image, chosen, backend), theirs.argmax(0)) <= most
+        labels = refine_labels(maps, image, chosen, backend)
+        assert differing(labels, theirs.argmax(0)) <= most + 0.002  # some classes are left out
 
 
 @needs_native

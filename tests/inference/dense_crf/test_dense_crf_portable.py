@@ -92,9 +92,8 @@ def test_halving_takes_means_and_repeats_the_odd_end() -> None:
 
 
 def test_the_least_likely_classes_are_left_out_up_to_a_sum() -> None:
-    maps = np.zeros((5, 2, 2), np.float32)
-    maps[:, 0, 0] = (0.04, 0.9, 0.02, 0.03, 0.01)
-    maps[:, 1, 1] = (0.01, 0.9, 0.05, 0.03, 0.01)
+    maps = np.array([[0.04, 0.01], [0.9, 0.9], [0.02, 0.05], [0.03, 0.03], [0.01, 0.01]])
+    maps = maps.astype(np.float32).reshape(5, 1, 2)
     assert worth_keeping(maps, 0.0) == [0, 1, 2, 3, 4]
     assert worth_keeping(maps, 0.02) == [0, 1, 2, 3]
     assert worth_keeping(maps, 0.05) == [0, 1, 2]
@@ -102,5 +101,10 @@ def test_the_least_likely_classes_are_left_out_up_to_a_sum() -> None:
     assert worth_keeping(maps[:1], 9.0) == [0]
 
 
-def test_a_class_that_may_win_somewhere_is_never_left_out() -> None:
-    assert len(worth_keeping(np.full((60, 4, 4), 1 / 60, np.float32), 0.1)) == 60
+def test_a_class_that_wins_somewhere_is_never_left_out() -> None:
+    maps = np.full((60, 4, 4), 1 / 60, np.float32)
+    assert len(worth_keeping(maps, 0.1)) == 60
+    maps[17] += 0.001
+    maps[3, 1, 1] += 0.002
+    assert {3, 17} <= set(worth_keeping(maps, 0.1))
+    assert len(worth_keeping(maps, 0.1)) == 2 + 58 - 5

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <mutex>
+#include <numeric>
 #include <stdexcept>
 
 #include "instruction_sets.hpp"
@@ -134,24 +135,24 @@ private:
         Buffer<float> norm, total;
     };
 
-    // The classes that take part. One with less than 1 / classes everywhere wins nowhere.
+    // The classes that take part.
     std::vector<std::int32_t> worth_keeping(
         const float* maps, int classes, float leave_out) const {
-        std::vector<float> most(classes);
-        std::vector<std::int32_t> kept(classes), by_most;
-        for (int c = 0; c < classes; ++c) {
-            bool finite;
-            most[c] = kernels_.greatest(maps + c * pixels(), pixels(), finite);
-            if (!finite) throw NotFinite("a probability is not finite");
-            kept[c] = c;
+        Buffer<float> most(classes);
+        Buffer<bool> wins(classes);
+        if (!kernels_.survey(maps, classes, pixels(), most.data(), wins.data())) {
+            throw NotFinite("a probability is not finite");
         }
-        by_most = kept;
+        std::vector<std::int32_t> kept(classes);
+        std::iota(kept.begin(), kept.end(), 0);
+        std::vector<std::int32_t> by_most = kept;
         std::stable_sort(
             by_most.begin(), by_most.end(), [&](int a, int b) { return most[a] < most[b]; });
         float sum = 0.0f;
         for (const std::int32_t c : by_most) {
+            if (wins[c]) continue;
             sum += most[c];
-            if (kept.size() == 1 || sum >= leave_out || most[c] * classes >= 0.99f) break;
+            if (sum >= leave_out || kept.size() == 1) break;
             kept.erase(std::find(kept.begin(), kept.end(), c));
         }
         return kept;

@@ -121,7 +121,8 @@ struct Upsample {
 // The inner loops, compiled for one instruction set.
 struct Kernels {
     const char* name;
-    float (*greatest)(const float* values, std::size_t count, bool& finite);
+    bool (*survey)(
+        const float* maps, int classes, std::size_t plane, float* most, bool* wins);
     void (*log_plane)(const float* values, const Grid& grid, float* out);
     void (*embed)(const float (&features)[kDims][kChunk], Embedding& out);
     void (*splat_plane)(const float* in, const Grid& grid, const Site* sites, float* values);

@@ -87,8 +87,8 @@ INLINE Floats logarithm(const Floats& x) {
     return __builtin_convertvector(exponent, Floats) * 0.69314718f + s * sum;
 }
 
-// The greatest value, and whether all values are finite.
-TARGET static float greatest(const float* values, std::size_t count, bool& finite) {
+// The greatest value of some pixels; false if one is not finite.
+INLINE bool greatest(const float* values, std::size_t count, float& result) {
     Floats best = all(-std::numeric_limits<float>::infinity());
     Ints exponents = {};
     for (std::size_t start = 0; start < count; start += LANES) {
@@ -97,13 +97,51 @@ TARGET static float greatest(const float* values, std::size_t count, bool& finit
         best = larger(block, best);
         exponents = exponent > exponents ? exponent : exponents;
     }
-    float result = best[0];
-    finite = true;
+    bool finite = true;
+    result = best[0];
     for (int lane = 0; lane < LANES; ++lane) {
         result = best[lane] > result ? best[lane] : result;
         finite = finite && exponents[lane] != 0x7f800000;
     }
-    return result;
+    return finite;
+}
+
+// Whether a class is the likeliest of some pixel.
+INLINE bool wins_some(
+    const float* maps, int classes, std::size_t plane, std::size_t count, int candidate) {
+    for (std::size_t i = 0; i < count; ++i) {
+        float best = maps[i];
+        for (int c = 1; c < classes; ++c) {
+            best = maps[c * plane + i] > best ? maps[c * plane + i] : best;
+        }
+        if (maps[candidate * plane + i] == best) return true;
+    }
+    return false;
+}
+
+// Each class's greatest probability, and whether it is the likeliest somewhere; false if a value is
+// not finite.
+TARGET static bool survey(
+    const float* maps, int classes, std::size_t plane, float* most, bool* wins) {
+    // Stretches that stay in the cache, for they may be read twice.
+    constexpr std::size_t kStretch = 512;
+    for (int c = 0; c < classes; ++c) {
+        most[c] = -std::numeric_limits<float>::infinity();
+        wins[c] = false;
+    }
+    for (std::size_t start = 0; start < plane; start += kStretch) {
+        const std::size_t count = plane - start < kStretch ? plane - start : kStretch;
+        for (int c = 0; c < classes; ++c) {
+            float here;
+            if (!greatest(maps + c * plane + start, count, here)) return false;
+            most[c] = here > most[c] ? here : most[c];
+            // Probabilities sum to 1: where a class wins, it has 1 / classes or more.
+            if (!wins[c] && here * float(classes) > 0.99f) {
+                wins[c] = wins_some(maps + start, classes, plane, count, c);
+            }
+        }
+    }
+    return true;
 }
 
 // ln p with p clipped to [1e-5, 1]; the rows are padded with noughts.

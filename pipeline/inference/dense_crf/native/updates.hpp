@@ -243,7 +243,7 @@ TARGET static void upsample(const Upsample& job) {
 }
 
 static const Kernels kernels = {
-    KERNELS_NAME, greatest, log_plane, embed, splat_plane, slice_plane, blur, update, upsample,
+    KERNELS_NAME, survey, log_plane, embed, splat_plane, slice_plane, blur, update, upsample,
 };
 
 }  // namespace KERNELS
