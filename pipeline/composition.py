@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
@@ -13,7 +13,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import Config, check
+from pipeline.config import Config, EvaluateConfig, check
+from pipeline.config.schema import NETWORK_RUN
 from pipeline.errors import UserError, nearest
 from pipeline.files import write_whole
 from pipeline.paths import CONF, PROJECT
@@ -21,9 +22,21 @@ from pipeline.paths import CONF, PROJECT
 #: What each resolved file holds. No stage depends on the trainer's: nothing in it changes a result.
 SECTIONS = {
     "train": ("dataset", "seed", "variant", "model", "train"),
-    "evaluate": ("dataset", "variant", "evaluate", "crf"),
+    "infer": ("dataset", "variant", *(f"evaluate.{key}" for key in NETWORK_RUN)),
+    "tune": ("dataset", "variant", "evaluate.split", "crf", "search"),
+    "evaluate": (
+        *("dataset", "variant"),
+        *(
+            f"evaluate.{entry.name}"
+            for entry in dataclasses.fields(EvaluateConfig)
+            if entry.name not in NETWORK_RUN
+        ),
+    ),
     "trainer": ("trainer", "overrides"),
 }
+#: The files that a stage reads besides its own. What is evaluated depends on the network's run by
+#: the logits, which are made again if that changes.
+READS = {"evaluate": ("trainer", "infer")}
 #: What the pictures of the random augmentation show.
 AUGMENTATION = (
     "crop_size",
@@ -83,7 +96,7 @@ def load_resolved(configs: Path, stage: str, variant: str) -> Config:
 
     Args:
         configs: the folder that `compose_variants` wrote.
-        stage: `train` or `evaluate`.
+        stage: `train`, `infer`, `tune` or `evaluate`.
         variant: the variant's name.
 
     Raises:
@@ -94,9 +107,9 @@ def load_resolved(configs: Path, stage: str, variant: str) -> Config:
         known = [found.stem for found in path.parent.glob("*.yaml")]
         hint = nearest(variant, known) if known else "run `dvc repro compose`"
         raise UserError(f"{path}: no such configuration; {hint}")
-    sections = cast(DictConfig, OmegaConf.load(path))
-    trainer = cast(DictConfig, OmegaConf.load(configs / "trainer" / path.name))
-    values = cast(DictConfig, OmegaConf.merge(trainer, sections))
+    before = (configs / name / path.name for name in READS.get(stage, ("trainer",)))
+    files = [OmegaConf.load(file) for file in (*before, path)]
+    values = cast(DictConfig, OmegaConf.merge(*files))
     for key in ("defaults", "hydra"):
         values.pop(key, None)
     return to_config(values)
@@ -106,7 +119,7 @@ def compose_variants(out: Path) -> list[str]:
     """Write every variant's resolved configuration; all are checked before one is written.
 
     Args:
-        out: folder that gets {train,evaluate,trainer}/<variant>.yaml, and augment.yaml.
+        out: folder that gets <stage>/<variant>.yaml for each of SECTIONS, and augment.yaml.
 
     Returns:
         The variants' names, in the order of params.yaml.
@@ -122,12 +135,24 @@ def compose_variants(out: Path) -> list[str]:
         values = dataclasses.asdict(config)
         for stage, keys in SECTIONS.items():
             head = _hydra_head(name) if stage == "train" else ""
-            texts[out / stage / f"{name}.yaml"] = head + _yaml({key: values[key] for key in keys})
+            texts[out / stage / f"{name}.yaml"] = head + _yaml(_chosen(values, keys))
     for path, text in texts.items():
         write_whole(path, text)
     for stale in set(out.glob("*/*.yaml")) - set(texts):
         stale.unlink()
     return list(resolved)
+
+
+def _chosen(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The values of some keys, `a` or `a.b`, in the order of the keys."""
+    chosen: dict[str, Any] = {}
+    for key in keys:
+        section, _, name = key.partition(".")
+        if name:
+            chosen.setdefault(section, {})[name] = values[section][name]
+        else:
+            chosen[section] = values[section]
+    return chosen
 
 
 def _hydra_head(name: str) -> str:

@@ -1,12 +1,17 @@
-"""Stage `evaluate`: score a trained variant, before and after the CRF, and state its cost.
+"""Stage `evaluate`: score a variant's stored logits, before and after the CRF.
 
 Heavy imports stand inside `main`: each CRF process imports the top of this module.
 """
 
 import argparse
+import os
 
 from pipeline.entry import run
 from pipeline.paths import BUILD, PREPARED, RUNS
+
+# Images are worked on side by side, one a core: numpy's matrix products in each of them would take
+# every core again. It has to be said before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main() -> None:

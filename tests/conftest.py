@@ -48,5 +48,5 @@ def mlflow_store(mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of a real store; the project's own is never touched."""
     uri = f"sqlite:///{mlflow_folder / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr("pipeline.tracking.tracker.HOME", mlflow_folder)
+    monkeypatch.setattr("pipeline.tracking.store.HOME", mlflow_folder)
     return uri

@@ -62,15 +62,8 @@ class ConfusionMatrix:
             )
         valid = truth != self.void
         rows, columns = _wide(truth[valid]), _wide(prediction[valid])
-        if not _all_within(rows, self.num_classes):
-            raise UserError(
-                f"{source}: value {_first_outside(rows, self.num_classes)} is neither a class "
-                f"(0..{self.num_classes - 1}) nor void ({self.void}); correct the label, or the "
-                "data set's list of classes"
-            )
-        if not _all_within(columns, self.num_classes):
-            value = _first_outside(columns, self.num_classes)
-            raise ValueError(f"prediction {value} is no class (0..{self.num_classes - 1})")
+        check_truth(rows, self.num_classes, self.void, source)
+        check_prediction(columns, self.num_classes)
         self.counts += _bincount(rows * self.num_classes + columns, self.num_classes**2).reshape(
             self.counts.shape
         )
@@ -98,22 +91,35 @@ class ConfusionMatrix:
         """Which classes occur in the truth, shape C."""
         return np.asarray(self.counts.sum(axis=1) > 0)
 
+    def sums(self) -> npt.NDArray[np.int64]:
+        """The pixels of each class that are hit, true and predicted, 3 x C."""
+        return np.stack([np.diag(self.counts), self.counts.sum(axis=1), self.counts.sum(axis=0)])
+
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union of each class in percent, shape C; NaN where absent.
 
         IoU = TP / (TP + FP + FN) (Everingham et al. 2015, section 4.1.3).
         """
-        hits = np.diag(self.counts)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
-        return self._percent(hits, union)
+        return class_ious(self.sums())
 
     def miou(self) -> float:
         """Mean IoU over the classes that are present, in percent; NaN without any pixel."""
-        return _mean(self.iou())
+        return float(mean_iou(self.sums()))
+
+    def frequency_weighted_iou(self) -> float:
+        """Mean IoU weighted by each class's share of the true pixels; NaN without any pixel.
+
+        Long, Shelhamer and Darrell 2015 (arXiv 1411.4038), section 5.
+        """
+        present = self.present()
+        if not present.any():
+            return float("nan")
+        return float(np.average(self.iou()[present], weights=self.counts.sum(axis=1)[present]))
 
     def accuracy(self) -> npt.NDArray[np.float64]:
         """Share of each class's pixels that were found, in percent, shape C; NaN where absent."""
-        return self._percent(np.diag(self.counts), self.counts.sum(axis=1))
+        hits, true, _ = self.sums()
+        return _percent(hits, true, true > 0)
 
     def mean_accuracy(self) -> float:
         """Mean of `accuracy` over the classes that are present; NaN without any pixel."""
@@ -124,14 +130,6 @@ class ConfusionMatrix:
         total = int(self.counts.sum())
         return 100.0 * int(np.trace(self.counts)) / total if total else float("nan")
 
-    def _percent(
-        self, part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float64]:
-        figures = np.full(self.num_classes, np.nan)
-        present = self.present()
-        figures[present] = 100.0 * part[present] / whole[present]
-        return figures
-
     def write_csv(self, path: Path, classes: Sequence[str]) -> None:
         """Write the counts: header = names of the classes, rows = truth, columns = prediction."""
         if len(classes) != self.num_classes:
@@ -141,6 +139,26 @@ class ConfusionMatrix:
         writer.writerow(classes)
         writer.writerows(self.counts.tolist())
         write_whole(path, text.getvalue())
+
+
+def class_ious(sums: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """IoU of each class in percent; NaN where the class is absent from the truth.
+
+    Args:
+        sums: ... x 3 x C, the pixels of each class that are hit, true and predicted.
+
+    Returns:
+        ... x C.
+    """
+    hits, true, predicted = np.moveaxis(sums, -2, 0)
+    return _percent(hits, true + predicted - hits, true > 0)
+
+
+def mean_iou(sums: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Mean of `class_ious` over the classes that are present, shape ...; NaN where none is."""
+    ious = class_ious(sums)
+    present = ~np.isnan(ious)
+    return _percent(np.nansum(ious, axis=-1) / 100, present.sum(axis=-1), present.any(axis=-1))
 
 
 def read_csv(path: Path) -> tuple[list[str], ConfusionMatrix]:
@@ -165,6 +183,23 @@ def read_csv(path: Path) -> tuple[list[str], ConfusionMatrix]:
     return classes, ConfusionMatrix(len(classes), counts)
 
 
+def check_truth(labels: Any, num_classes: int, void: int, source: str) -> None:
+    """Refuse a truth that holds what is no class, void being left out already."""
+    if not _all_within(labels, num_classes):
+        raise UserError(
+            f"{source}: value {_first_outside(labels, num_classes)} is neither a class "
+            f"(0..{num_classes - 1}) nor void ({void}); correct the label, or the data set's list "
+            "of classes"
+        )
+
+
+def check_prediction(labels: Any, num_classes: int) -> None:
+    """Refuse a prediction that holds what is no class."""
+    if not _all_within(labels, num_classes):
+        value = _first_outside(labels, num_classes)
+        raise ValueError(f"prediction {value} is no class (0..{num_classes - 1})")
+
+
 # uint8 class numbers would overflow in `row * C + column`; tensors are told from arrays by type
 # alone, so that this module needs no torch.
 
@@ -186,6 +221,12 @@ def _bincount(indices: Any, length: int) -> npt.NDArray[np.int64]:
         return np.bincount(indices, minlength=length).astype(np.int64)
     counts: npt.NDArray[np.int64] = indices.bincount(minlength=length).cpu().numpy()
     return counts
+
+
+def _percent(part: Any, whole: Any, known: Any) -> npt.NDArray[np.float64]:
+    """100 part / whole where `known`, NaN elsewhere."""
+    figures = np.full(np.shape(part), np.nan)
+    return np.divide(100.0 * part, whole, out=figures, where=known)
 
 
 def _mean(figures: npt.NDArray[np.float64]) -> float:

@@ -1,7 +1,8 @@
-"""The fully connected CRF on top of the network's probabilities, and the processes that run it.
+"""The fully connected CRF on top of the network's probabilities, many images side by side.
 
-v1 (arXiv 1412.7062), section 2.3; Krähenbühl and Koltun, NIPS 2011. This module needs no torch:
-the processes of `CrfPool` start in a fraction of a second and hold little memory.
+v1 (arXiv 1412.7062), section 2.3; Krähenbühl and Koltun, NIPS 2011. This module needs no torch,
+except for the backend `exact`: the processes of `CrfPool` start in a fraction of a second and hold
+little memory.
 """
 
 import multiprocessing
@@ -9,17 +10,23 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import TracebackType
-from typing import TypeVar
+from types import ModuleType, TracebackType
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import CrfConfig
 from pipeline.errors import UserError
-from pipeline.inference.dense_crf import DenseCrfSettings, refine_labels
+from pipeline.inference.dense_crf import (
+    DenseCrfSettings,
+    Mode,
+    Normalisation,
+    native_available,
+    refine_labels,
+)
 from pipeline.inference.dense_crf.settings import (
     MOST_SIGMAS,
     SMALLEST_PROBABILITY,
@@ -47,7 +54,8 @@ def refine(
         H x W, class numbers.
 
     Raises:
-        UserError: a probability is not finite, or a sigma is too narrow for the filter.
+        UserError: a probability is not finite, a sigma is too narrow for the filter, or pydensecrf
+            is not installed.
         ValueError: the shapes do not fit together.
     """
     height, width = probabilities.shape[1:]
@@ -62,8 +70,8 @@ def refine(
         w2=crf.w2,
         sigma_gamma=crf.sigma_gamma,
         iterations=crf.iterations,
-        normalisation="after" if crf.normalisation == "after" else "symmetric",
-        mode="fast" if crf.backend == "fast" else "lattice",
+        normalisation=cast(Normalisation, crf.normalisation),
+        mode=cast(Mode, crf.backend),
     )
     return refine_labels(probabilities, image, settings)
 
@@ -72,8 +80,7 @@ def _by_pydensecrf(
     image: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32], crf: CrfConfig
 ) -> npt.NDArray[np.uint8]:
     """The same by pydensecrf, the reference."""
-    from pydensecrf import densecrf
-
+    densecrf = _pydensecrf()
     classes, height, width = probabilities.shape
     check_finite(probabilities)
     _check_sigmas(crf, max(height, width))
@@ -95,6 +102,22 @@ def _by_pydensecrf(
     return beliefs.argmax(axis=0).astype(np.uint8)
 
 
+def _pydensecrf() -> ModuleType:
+    """The reference, which is optional: it does not compile on Python 3.13.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from pydensecrf import densecrf
+    except ImportError as error:
+        raise UserError(
+            "crf.backend=pydensecrf: it is not installed; take lattice, which gives the same "
+            "labels, or `pip install pydensecrf2` on Python 3.12 or older"
+        ) from error
+    return cast(ModuleType, densecrf)
+
+
 def _check_sigmas(crf: CrfConfig, side: int) -> None:
     """Its lattice counts in 16 bits; beyond, pydensecrf crashes or returns nonsense."""
     for key, extent in (("sigma_alpha", side), ("sigma_beta", 255), ("sigma_gamma", side)):
@@ -107,16 +130,21 @@ def _check_sigmas(crf: CrfConfig, side: int) -> None:
 
 
 class CrfPool:
-    """Processes that refine one image after another, at most `in_flight` at a time.
+    """Workers that refine one image after another, at most `in_flight` at a time.
 
-    The results come in the order of the jobs. Use it in a `with` block, and from a main module
-    whose heavy imports stand inside functions: every process imports the main module's top.
+    The results come in the order of the jobs. The workers are threads, for this project's own code
+    leaves Python's lock alone; pydensecrf and the numpy code hold it, and get processes. Use the
+    pool in a `with` block, and from a main module whose heavy imports stand inside functions: every
+    process imports the main module's top.
 
     Args:
         crf: the settings, the same for all images.
-        workers: processes; 0 refines in this process; None: one a core.
+        workers: threads or processes; 0 refines in the caller's thread; None: one a core.
         in_flight: jobs handed out and not yet given back, which bounds the memory; None: two more
-            than there are workers, so that none waits while this process prepares the next.
+            than there are workers, so that none waits while the caller prepares the next.
+
+    Raises:
+        UserError: pydensecrf is wanted and not installed.
     """
 
     def __init__(
@@ -125,10 +153,14 @@ class CrfPool:
         self.crf = crf
         self.workers = cores() if workers is None else workers
         self.in_flight = self.workers + 2 if in_flight is None else max(1, in_flight)
-        self._executor: ProcessPoolExecutor | None = None
+        self._executor: Executor | None = None
+        if crf.backend == "pydensecrf":
+            _pydensecrf()
 
     def __enter__(self) -> "CrfPool":
-        if self.workers:
+        if self.workers and _releases_lock(self.crf):
+            self._executor = ThreadPoolExecutor(self.workers, "crf")
+        elif self.workers:
             # Not fork: a forked copy of a process with threads (torch's, CUDA's) can hang.
             self._executor = ProcessPoolExecutor(
                 self.workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
@@ -151,8 +183,8 @@ class CrfPool:
         """Refine every job, in order; jobs are drawn only as the earlier ones come back.
 
         Args:
-            jobs: (ticket, image, probabilities); the ticket stays in this process and comes back
-                with the labels.
+            jobs: (ticket, image, probabilities), which nobody writes to any more; the ticket
+                stays in this process and comes back with the labels.
 
         Raises:
             UserError: as `refine`, or a process died.
@@ -177,6 +209,11 @@ class CrfPool:
                 f"trainer.workers={self.workers}: a CRF process died, most likely for lack of "
                 "memory; take fewer workers (0 runs the CRF in the main process)"
             ) from error
+
+
+def _releases_lock(crf: CrfConfig) -> bool:
+    """Whether threads run side by side."""
+    return crf.backend == "exact" or (crf.backend in ("lattice", "fast") and native_available())
 
 
 def cores() -> int:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from pipeline.evaluation.figures import Cost
+from pipeline.inference.whole_image import arithmetic
 from pipeline.networks.cost import (
     count_parameters,
     milliseconds_per_image,
@@ -12,21 +13,24 @@ from pipeline.networks.cost import (
 )
 
 
-def measure(network: nn.Module, size: int, device: torch.device) -> Cost:
+def measure(network: nn.Module, size: int, device: torch.device, precision: str = "32") -> Cost:
     """Parameters, multiply-adds, peak memory and milliseconds of one size x size image.
 
     Args:
         network: on `device`.
         size: pixels a side.
         device: what is timed; nothing else should be running there.
+        precision: 32 or bf16, of what is timed.
     """
+    with arithmetic(precision, device):
+        milliseconds = milliseconds_per_image(network, size, device)
     return Cost(
         params_m=count_parameters(network) / 1e6,
         gmacs=multiply_adds(network, size) / 1e9,
         peak_mib=peak_memory(network, size) / 2**20,
-        ms_per_image=milliseconds_per_image(network, size, device),
+        ms_per_image=milliseconds,
         size=size,
-        device=device_name(device),
+        device=device_name(device) + (", bf16" if precision == "bf16" else ""),
     )
 
 

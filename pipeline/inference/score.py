@@ -1,131 +1,65 @@
-"""Score a network on a whole split: single and multi-scale, each without and with the CRF."""
+"""Score the stored logits of a split: single and multi-scale, each without and with the CRF."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from torch import Tensor
 
-from pipeline.config import CrfConfig, EvaluateConfig
+from pipeline.config import CrfConfig, EvaluateConfig, TrainerConfig
 from pipeline.datasets.images import read_image, read_label
 from pipeline.datasets.pictures import overlay
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.evaluation.confusion import ConfusionMatrix
 from pipeline.evaluation.figures import MODES
-from pipeline.inference.crf import CrfPool
-from pipeline.inference.whole_image import Network, single_and_multi_scale
+from pipeline.evaluation.tally import Tally
+from pipeline.inference.crf import cores, refine
+from pipeline.inference.dense_crf import native_available
+from pipeline.inference.logits import StoredLogits
+from pipeline.inference.progress import progress
+from pipeline.inference.seconds import Seconds
+from pipeline.inference.side_by_side import in_order
 
 Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Example:
-    """One image of the split with its truth, at its own size."""
+class Scoring:
+    """Everything that happens to one image; called on an id, in a thread or a process."""
 
-    id: str
-    image: npt.NDArray[np.uint8]
-    truth: Labels
-    #: What an error names.
-    label_path: Path
-    #: Whether its pictures are saved.
-    shown: bool
+    data: Prepared
+    logits: StoredLogits
+    crf: CrfConfig
+    #: Folder for <id>/{image,truth,<mode>}.png.
+    pictures: Path
+    #: Ids whose pictures are saved.
+    shown: frozenset[str]
 
-
-def score(
-    network: Network,
-    device: torch.device,
-    data: Prepared,
-    evaluate: EvaluateConfig,
-    crf: CrfConfig,
-    pictures: Path,
-    workers: int | None = None,
-    progress_bar: bool = True,
-) -> dict[str, ConfusionMatrix]:
-    """One confusion matrix a mode over the split, at the ground truth's own size.
-
-    The network runs here, the CRF in processes beside it. Memory does not grow with the split.
-
-    Args:
-        network: in evaluation mode, on `device`.
-        device: where it runs.
-        data: the training-ready set.
-        evaluate: split, scales, flip, padding, how many pictures.
-        crf: its settings.
-        pictures: folder for <id>/{image,truth,<mode>}.png of images spread over the split.
-        workers: CRF processes; 0: none, None: one a core.
-        progress_bar: whether to show one.
-
-    Returns:
-        Mode -> matrix, for each of `MODES`.
-
-    Raises:
-        UserError: the split is empty or wholly void, an image and its label differ in size, a
-            label holds what is no class, or the network's output does not fit the data set.
-    """
-    scoring = _Scoring(network, device, data, evaluate, pictures)
-    with CrfPool(crf, workers) as pool, _progress(progress_bar) as progress:
-        task = progress.add_task(f"evaluate {evaluate.split}", total=len(scoring.ids))
-        for (example, mode), labels in pool.refine_all(scoring.jobs()):
-            scoring.record(example, mode, labels)
-            progress.advance(task, int(mode == MODES[-1]))
-    if not scoring.matrices["single"].counts.any():
-        raise UserError(
-            f"evaluate.split={evaluate.split}: every pixel of {data.name} is void there, nothing "
-            "can be scored; choose a split with labels"
-        )
-    return scoring.matrices
-
-
-class _Scoring:
-    """The state of one pass over a split: the matrices, and what is shown."""
-
-    def __init__(
-        self,
-        network: Network,
-        device: torch.device,
-        data: Prepared,
-        evaluate: EvaluateConfig,
-        pictures: Path,
-    ) -> None:
-        self.network, self.device, self.data = network, device, data
-        self.evaluate, self.pictures = evaluate, pictures
-        self.ids = data.ids(evaluate.split)
-        if not self.ids:
-            raise UserError(
-                f"evaluate.split={evaluate.split}: {data.name} has no images there; choose "
-                f"another of {', '.join(name for name, ids in data.splits.items() if ids)}"
+    def __call__(self, id: str) -> tuple[Tally, dict[str, float]]:
+        """The counts of one image, and the seconds of each part of the work."""
+        seconds = Seconds()
+        with seconds.part("reading"):
+            image, truth = self._read(id)
+        with seconds.part("upsampling"):
+            maps = self._probabilities(id, image)
+            labels = {mode: found.argmax(axis=0).astype(np.uint8) for mode, found in maps.items()}
+        with seconds.part("CRF"):
+            labels["single_crf"] = refine(image, maps["single"], self.crf)
+            same = maps["ms_flip"] is maps["single"]
+            labels["ms_flip_crf"] = (
+                labels["single_crf"] if same else refine(image, maps["ms_flip"], self.crf)
             )
-        self.matrices = {mode: ConfusionMatrix(len(data.classes), void=data.void) for mode in MODES}
-        self.shown = spread(len(self.ids), evaluate.pictures)
+        with seconds.part("tally"):
+            tally = Tally(len(self.data.classes), MODES, self.data.void)
+            tally.add(truth, labels, source=str(self.data.label_path(id)))
+        if id in self.shown:
+            with seconds.part("pictures"):
+                self._save(id, image, {"truth": truth} | {mode: labels[mode] for mode in MODES})
+        return tally, seconds.parts
 
-    def jobs(self) -> Iterator[tuple[tuple[Example, str], Labels, npt.NDArray[np.float32]]]:
-        """Run the network on image after image; what the CRF is to refine comes out."""
-        for index, id in enumerate(self.ids):
-            example = self._read(id, index in self.shown)
-            for mode, maps in self._predict(example).items():
-                self.record(example, mode, maps.argmax(dim=0).to(torch.uint8).cpu().numpy())
-                yield (example, f"{mode}_crf"), example.image, maps.cpu().numpy()
-
-    def record(self, example: Example, mode: str, labels: Labels) -> None:
-        """Count one prediction, and save its picture if this image is shown."""
-        self.matrices[mode].update(example.truth, labels, source=str(example.label_path))
-        if example.shown:
-            self._save(example, mode, overlay(example.image, labels, self.data.palette))
-
-    def _read(self, id: str, shown: bool) -> Example:
+    def _read(self, id: str) -> tuple[npt.NDArray[np.uint8], Labels]:
         image_path, label_path = self.data.image_path(id), self.data.label_path(id)
         image, truth = read_image(image_path), read_label(label_path)
         if image.shape[:2] != truth.shape:
@@ -133,49 +67,82 @@ class _Scoring:
                 f"{label_path}: {truth.shape[1]} x {truth.shape[0]} pixels, but {image_path} has "
                 f"{image.shape[1]} x {image.shape[0]}; run `dvc repro -f augment`"
             )
-        example = Example(id, image, truth, label_path, shown)
-        if shown:
-            self._save(example, "image", image)
-            self._save(example, "truth", overlay(image, truth, self.data.palette))
-        return example
+        return image, truth
 
-    def _predict(self, example: Example) -> Mapping[str, Tensor]:
-        pixels = torch.from_numpy(example.image.copy()).permute(2, 0, 1).to(self.device)
-        settings = self.evaluate
-        single, multi = single_and_multi_scale(
-            self.network, pixels.float() / 255, settings.scales, settings.flip, settings.pad_to
-        )
-        if single.shape[0] != len(self.data.classes):
+    def _probabilities(
+        self, id: str, image: npt.NDArray[np.uint8]
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        maps = self.logits.probabilities(id)
+        if maps["single"].shape[1:] != image.shape[:2]:
             raise UserError(
-                f"the network has {single.shape[0]} classes, data set {self.data.name} has "
-                f"{len(self.data.classes)}; train on this data set first"
+                f"{self.data.image_path(id)}: of another size than the network saw; "
+                f"{self.logits.remedy}"
             )
-        if not bool(torch.isfinite(single).all() and torch.isfinite(multi).all()):
-            raise UserError(
-                f"{self.data.image_path(example.id)}: the network's probabilities are not finite; "
-                "its training diverged, train again with a lower train.learning_rate"
-            )
-        return {"single": single, "ms_flip": multi}
+        return maps
 
-    def _save(self, example: Example, name: str, picture: npt.NDArray[np.uint8]) -> None:
-        folder = self.pictures / example.id
+    def _save(self, id: str, image: npt.NDArray[np.uint8], labels: Mapping[str, Labels]) -> None:
+        folder = self.pictures / id
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{name}.png")
+        Image.fromarray(image).save(folder / "image.png")
+        for name, values in labels.items():
+            picture = overlay(image, values, self.data.palette)
+            Image.fromarray(picture).save(folder / f"{name}.png")
+
+
+def score(
+    data: Prepared,
+    logits: StoredLogits,
+    ids: Sequence[str],
+    evaluate: EvaluateConfig,
+    crf: CrfConfig,
+    pictures: Path,
+    trainer: TrainerConfig,
+) -> tuple[Tally, Seconds]:
+    """Count every image in all of `MODES`, at the ground truth's own size.
+
+    Images are worked on side by side, each from file to counts; the counts are the same integers on
+    any number of workers. Memory does not grow with the split.
+
+    Args:
+        data: the training-ready set.
+        logits: of its split.
+        ids: which images are counted, and in which order.
+        evaluate: split, how many pictures.
+        crf: its settings.
+        pictures: folder for <id>/{image,truth,<mode>}.png of images spread over the split.
+        trainer: workers and the progress bar.
+
+    Returns:
+        The counts, and the seconds of each part of the work.
+
+    Raises:
+        UserError: the images are wholly void, an image and its label differ in size, a label holds
+            what is no class, or stored logits are missing or damaged.
+    """
+    shown = frozenset(ids[index] for index in spread(len(ids), evaluate.pictures))
+    scoring = Scoring(data, logits, crf, pictures, shown)
+    workers = cores() if trainer.workers is None else trainer.workers
+    total, seconds = Tally(len(data.classes), MODES, data.void), Seconds()
+    with progress(trainer.progress_bar) as bar:
+        task = bar.add_task(f"evaluate {evaluate.split}", total=len(ids))
+        for tally, parts in in_order(scoring, ids, workers, threads=releases_lock(crf)):
+            total += tally
+            seconds.add(parts)
+            bar.advance(task)
+    if not total.matrices["single"].counts.any():
+        raise UserError(
+            f"evaluate.split={evaluate.split}: every pixel of {data.name} is void there, nothing "
+            "can be scored; choose a split with labels"
+        )
+    return total, seconds
+
+
+def releases_lock(crf: CrfConfig) -> bool:
+    """Whether the CRF leaves Python's lock alone, so that threads run side by side."""
+    return crf.backend == "exact" or (crf.backend in ("lattice", "fast") and native_available())
 
 
 def spread(length: int, count: int) -> set[int]:
     """`count` indices of 0 .. length - 1, the middles of as many equal shares; all if fewer."""
     count = min(count, length)
     return {(2 * number + 1) * length // (2 * count) for number in range(count)}
-
-
-def _progress(shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        disable=not shown,
-    )

@@ -1,168 +1,113 @@
-"""The network on a whole image of any size: padding, several scales, mirroring.
+"""The network on whole images of any size: padding, several scales, mirroring, tiles."""
 
-v3 (arXiv 1706.05587), section 4: the softmax is averaged over scales and left-right flips.
-"""
-
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.models.sizes import aligned_side, scaled_side
+from pipeline.config import EvaluateConfig
+from pipeline.inference.network import Network
+from pipeline.inference.passes import Geometry, Pass, Size, fuse, passes_of
+from pipeline.inference.windows import scores_of_tiles
 
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
-
-
-class Network(Protocol):
-    """What this module asks of a network: images N x 3 x H x W in [0, 1] -> N x C x H x W scores.
-
-    `input_mean` is the mean pixel, 1 x 3 x 1 x 1, which is zero for the network.
-    """
-
-    input_mean: Tensor
-    output_stride: int
-
-    def __call__(self, images: Tensor, /) -> Tensor:
-        """Class scores, unnormalised, of the images' size."""
+#: One pass over the image as it is: how training validates.
+SINGLE = EvaluateConfig(scales=[1.0], flip=False)
 
 
-def probabilities(
-    network: Network,
-    image: Tensor,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    pad_to: int | None = None,
-) -> Tensor:
-    """The softmax of one image at its own size, averaged over scales and flips.
+@torch.inference_mode()
+def probabilities(network: Network, image: Tensor, evaluate: EvaluateConfig = SINGLE) -> Tensor:
+    """The softmax of one image at its own size, over scales and flips.
 
     Args:
         network: in evaluation mode.
         image: 3 x H x W, RGB in [0, 1], on the network's device.
-        scales: how many times the image's size; a side d becomes int((d - 1) * scale + 1).
-        flip: run each scale mirrored as well.
-        pad_to: pad to at least this side (it is scaled along with the image); None: only to the
-            next k * output_stride + 1.
+        evaluate: scales, flip, fusion, padding, window, precision.
 
     Returns:
         C x H x W, float32, on the network's device.
     """
-    return _average(network, image, scales, flip, pad_to, upright=None)
+    geometry = geometry_of(network, evaluate)
+    size = (image.shape[-2], image.shape[-1])
+    passes = passes_of(evaluate, ["ms_flip"])
+    scores = {which: maps[0] for which, maps in run_passes(network, [image], evaluate, passes)}
+
+    def upsampled(which: Pass) -> Tensor:
+        return geometry.upsample(scores[which], size, which.scale)
+
+    # A training in bf16 validates here: its autocast would round the upsampling as well.
+    with torch.autocast(image.device.type, enabled=False):
+        return fuse(upsampled, evaluate, ["ms_flip"])["ms_flip"]
 
 
-def single_and_multi_scale(
-    network: Network,
-    image: Tensor,
-    scales: Sequence[float],
-    flip: bool,
-    pad_to: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`probabilities` at scale 1 alone, and over scales and flips; scale 1 is run once for both.
-
-    Returns:
-        Two C x H x W, as `probabilities` gives them.
-    """
-    single = probabilities(network, image, pad_to=pad_to)
-    multi = _average(network, image, scales, flip, pad_to, upright=single)
-    return single, multi
+def geometry_of(network: Network, evaluate: EvaluateConfig) -> Geometry:
+    """How images are shown to a network."""
+    return Geometry(network.output_stride, evaluate.pad_to, network.align_corners)
 
 
 @torch.inference_mode()
-def _average(
+def run_passes(
     network: Network,
-    image: Tensor,
-    scales: Sequence[float],
-    flip: bool,
-    pad_to: int | None,
-    upright: Tensor | None,
-) -> Tensor:
-    """The mean over scales and flips; `upright` is scale 1 unflipped, if it is there already."""
-    mirrored = image.flip(-1)
-    total: Tensor | None = None
-    for scale in scales:
-        if upright is not None and scale == 1.0:
-            one = upright
-        else:
-            one = _at_scale(network, image, scale, pad_to)
-        if flip:
-            # The two are added before they join the total: then a mirrored image gives exactly
-            # the mirrored result, whatever the order of the additions.
-            one = one + _at_scale(network, mirrored, scale, pad_to).flip(-1)
-        total = one if total is None else total + one
-    if total is None:
-        raise ValueError("scales is empty")
-    return total / (len(scales) * (2 if flip else 1))
+    images: Sequence[Tensor],
+    evaluate: EvaluateConfig,
+    passes: Sequence[Pass],
+) -> Iterator[tuple[Pass, Tensor]]:
+    """Run the network on a batch of images, pass after pass.
+
+    Args:
+        network: in evaluation mode.
+        images: each 3 x H x W, RGB in [0, 1], on the network's device; of unlike sizes, if they
+            are padded to the same one at each scale.
+        evaluate: padding, window, precision.
+        passes: scales, mirrored or not.
+
+    Yields:
+        A pass and its scores, N x C x h x w, float32.
+    """
+    geometry = geometry_of(network, evaluate)
+    for which in passes:
+        batch = torch.cat([_shown(image, which, network, geometry) for image in images])
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with arithmetic(evaluate.precision, batch.device):
+            if evaluate.window is None:
+                scores = network.scores(batch)
+            else:
+                scores = scores_of_tiles(network, batch, evaluate.window, evaluate.overlap)
+        yield which, scores.float()
 
 
-def _at_scale(network: Network, image: Tensor, scale: float, pad_to: int | None) -> Tensor:
-    """The softmax C x H x W of one pass at one scale, at the image's own size."""
+def _shown(image: Tensor, which: Pass, network: Network, geometry: Geometry) -> Tensor:
+    """The image as the network sees it in a pass, 1 x 3 x H x W."""
     size = (image.shape[-2], image.shape[-1])
-    scaled = tuple(scaled_side(side, scale) for side in size)
-    batch = _resize(image[None], scaled)
-    least = 0 if pad_to is None else scaled_side(pad_to, scale)
-    padded = pad(batch, network.input_mean, network.output_stride, least)
-    logits = network(padded.contiguous(memory_format=torch.channels_last))
-    logits = logits[..., : scaled[0], : scaled[1]].float()
-    return _resize(logits, size).softmax(dim=1)[0]
+    batch = image.flip(-1)[None] if which.mirrored else image[None]
+    scaled = geometry.scaled(size, which.scale)
+    if scaled != size:
+        batch = F.interpolate(batch, size=scaled, mode="bilinear", align_corners=True)
+    return pad(batch, network.input_mean, geometry.padded(size, which.scale))
 
 
-def _resize(batch: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(batch.shape[-2:]) == tuple(size):
-        return batch
-    return F.interpolate(batch, size=list(size), mode="bilinear", align_corners=True)
+def pad(batch: Tensor, mean: Tensor, size: Size) -> Tensor:
+    """Pad at the bottom and right with the mean pixel, which is zero for the network.
 
-
-def pad(batch: Tensor, mean: Tensor, output_stride: int, least: int = 0) -> Tensor:
-    """Pad at the bottom and right with the mean pixel, to the next k * output_stride + 1.
-
-    On such sides the corners of the feature map lie on the corners of the image, and the grids
-    of different output strides coincide (v2, section 3.1). The mean pixel is zero for the network.
+    On sides of k * output_stride + 1 the corners of the feature map lie on the corners of the
+    image, and the grids of different output strides coincide (v2, section 3.1).
 
     Args:
         batch: N x 3 x H x W.
         mean: 1 x 3 x 1 x 1.
-        output_stride: the network's.
-        least: the least side, before it is rounded up.
+        size: height and width after padding.
     """
     height, width = batch.shape[-2:]
-    to_height = aligned_side(max(height, least), output_stride)
-    to_width = aligned_side(max(width, least), output_stride)
-    if (to_height, to_width) == (height, width):
+    if (height, width) == size:
         return batch
-    padded = mean.to(batch).expand(batch.shape[0], -1, to_height, to_width).clone()
+    padded = mean.to(batch).expand(batch.shape[0], -1, *size).clone()
     padded[..., :height, :width] = batch
     return padded
 
 
-def on_device(network: AnyModule, accelerator: str) -> tuple[AnyModule, torch.device]:
-    """The network in evaluation mode where `trainer.accelerator` says, laid out channels last.
-
-    Args:
-        network: moved in place.
-        accelerator: auto, cpu, gpu or mps.
-
-    Raises:
-        UserError: the accelerator is not there.
-    """
-    device = find_device(accelerator)
-    return network.eval().to(device).to(memory_format=torch.channels_last), device
-
-
-def find_device(accelerator: str) -> torch.device:
-    """The device that `trainer.accelerator` names; auto: the first of gpu, mps, cpu.
-
-    Raises:
-        UserError: the accelerator is not there.
-    """
-    there = {
-        "gpu": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if accelerator == "auto":
-        accelerator = next(name for name, available in there.items() if available)
-    if not there.get(accelerator, False):
-        raise UserError(f"trainer.accelerator={accelerator}: not available here; take auto or cpu")
-    return torch.device("cuda" if accelerator == "gpu" else accelerator)
+def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The precision in which a network computes inside: 32 leaves it as it is."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

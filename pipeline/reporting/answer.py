@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipeline.evaluation.bootstrap import LEVEL
 from pipeline.reporting.compare import (
     Headline,
     evaluation_of,
@@ -10,7 +11,7 @@ from pipeline.reporting.compare import (
     seed_spread,
 )
 from pipeline.reporting.load import MODES, DataSet, Variant
-from pipeline.reporting.words import NBSP, listing, number, signed
+from pipeline.reporting.words import NBSP, listing, number, signed, signed_span
 
 #: Parts of a sentence: (text, whether it is stressed).
 Sentence = list[tuple[str, bool]]
@@ -53,7 +54,22 @@ def _best(found: Headline) -> Sentence:
             f"{number(found.milliseconds)} times its time an image "
             f"({number(mine.ms_per_image)} against {number(other.ms_per_image)} ms)"
         )
-    return [*parts, (f", at {listing(costs)}." if costs else ".", False)]
+    parts.append((f", at {listing(costs)}." if costs else ".", False))
+    return [*parts, *_certainty(found)]
+
+
+def _certainty(found: Headline) -> Sentence:
+    """Whether other images of the same kind might turn the lead."""
+    interval = found.lead_interval
+    if interval is None or found.next is None:
+        return []
+    within = f"{LEVEL:.0f}{NBSP}% confidence, over the images: {signed_span(interval)}"
+    if not interval.holds(0.0):
+        return [(f" The difference is larger than its uncertainty ({within}).", False)]
+    return [
+        (" The difference is smaller than its uncertainty", True),
+        (f" ({within}): on other images {found.next.name} may be the better.", False),
+    ]
 
 
 def _highest(found: Headline) -> Sentence:
@@ -97,10 +113,11 @@ def _front(variants: Sequence[Variant]) -> Sentence:
 def _crf(found: Headline) -> Sentence:
     if found.crf_gains is None:
         return []
-    least, most = found.crf_gains
-    if signed(least) == signed(most):
-        return [(f"The CRF changes mIoU by {signed(most)} points.", False)]
-    return [(f"The CRF changes mIoU by {signed(least)} to {signed(most)} points.", False)]
+    least, most = (signed(gain) for gain in found.crf_gains)
+    gains = most if least == most else f"{least} to {most}"
+    names = listing([variant.name for variant in found.crf_uncertain])
+    doubt = f"; for {names} that is smaller than its uncertainty" if names else ""
+    return [(f"The CRF changes mIoU by {gains} points{doubt}.", False)]
 
 
 def _trust(variants: Sequence[Variant]) -> Sentence:
@@ -119,8 +136,8 @@ def _trust(variants: Sequence[Variant]) -> Sentence:
     seeds = f" (seed {found.seeds[0]})" if len(found.seeds) == 1 else ""
     return [
         (
-            f"Each variant was trained once{seeds}, so the differences have no spread: "
-            "a small one may be chance.",
+            f"Each variant was trained once{seeds}, so the differences have no spread over "
+            "trainings: a small one may be chance.",
             False,
         )
     ]
@@ -136,8 +153,9 @@ def remarks(variants: Sequence[Variant], data: DataSet | None) -> list[str]:
     for variant in found.elsewhere if found else []:
         evaluation = evaluation_of(variant)
         lines.append(
-            f"{variant.name} was evaluated on the {evaluation.split} split of "
-            f"{evaluation.dataset} or on other classes, so it is not compared."
+            f"{variant.name} was evaluated on {number(evaluation.images, 0)} images of the "
+            f"{evaluation.split} split of {evaluation.dataset}: other images or other classes, so "
+            "it is not compared."
         )
     digests = {digest for v in variants if (digest := v.run.get("data_digest"))}
     if len(digests) > 1:

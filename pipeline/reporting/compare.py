@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import ASPP_RATES, Config, ModelConfig
+from pipeline.evaluation.bootstrap import Interval, difference_interval
+from pipeline.evaluation.trimap import band_mious
 from pipeline.reporting.load import Evaluation, Variant
 
 ASPP_NAMES = {
@@ -60,6 +62,8 @@ class Change:
     #: Points of mIoU, single scale, without and with the CRF.
     miou: float
     miou_crf: float | None
+    #: Where `miou` lies, by the images.
+    interval: Interval | None
     #: After divided by before; None where one is unknown or they were measured differently.
     gmacs: float | None
     milliseconds: float | None
@@ -75,12 +79,16 @@ class Headline:
     evaluation: Evaluation
     next: Variant | None
     lead: float | None
+    #: Where the lead lies, by the images.
+    lead_interval: Interval | None
     gmacs: float | None
     milliseconds: float | None
     #: The highest mIoU of all modes, and who has it: (variant, mode).
     highest: tuple[Variant, str]
     #: The least and the greatest gain by the CRF.
     crf_gains: tuple[float, float] | None
+    #: Whose gain by the CRF may as well be none, by its interval.
+    crf_uncertain: list[Variant]
     seeds: list[int]
     #: Evaluated on other data, so not compared.
     elsewhere: list[Variant]
@@ -94,7 +102,7 @@ def evaluation_of(variant: Variant) -> Evaluation:
 
 
 def comparable(variants: Sequence[Variant]) -> list[Variant]:
-    """The largest group that was scored on the same data set, split and classes; the first wins."""
+    """The largest group that was scored on the same images and classes; the first wins."""
     groups: dict[Any, list[Variant]] = {}
     for variant in variants:
         if variant.evaluation is not None:
@@ -116,13 +124,30 @@ def headline(variants: Sequence[Variant]) -> Headline | None:
         evaluation=evaluation_of(best),
         next=follower,
         lead=best.miou - follower.miou if follower else None,
+        lead_interval=difference(follower, best) if follower else None,
         gmacs=cost_ratio(follower, best, "gmacs") if follower else None,
         milliseconds=cost_ratio(follower, best, "ms_per_image") if follower else None,
         highest=max(modes, key=lambda pair: evaluation_of(pair[0]).modes[pair[1]].miou),
         crf_gains=(min(gains), max(gains)) if gains else None,
+        crf_uncertain=[v for v in ranked if _may_be_none(evaluation_of(v).crf_gain_interval)],
         seeds=sorted({variant.config.seed for variant in compared if variant.config}),
         elsewhere=[v for v in variants if v.evaluation is not None and v not in compared],
     )
+
+
+def difference(before: Variant, after: Variant) -> Interval | None:
+    """Where the mIoU of `after` minus that of `before` lies, paired by image; single scale."""
+    one, other = (evaluation_of(v).tally.per_image["single"] for v in (before, after))
+    return difference_interval(other, one)
+
+
+def _may_be_none(gain: Interval | None) -> bool:
+    return gain is not None and gain.holds(0.0)
+
+
+def border_curve(evaluation: Evaluation, mode: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Widths of the band around the borders in pixels, and the mIoU in each."""
+    return list(evaluation.tally.trimap_widths), band_mious(evaluation.tally.trimap[mode])
 
 
 def cost_ratio(before: Variant, after: Variant, name: str) -> float | None:
@@ -179,6 +204,7 @@ def _change(setting: str, before: Variant, after: Variant) -> Change:
         value_after=say(_config(after).model),
         miou=after.miou - before.miou,
         miou_crf=crf[1].miou - crf[0].miou if crf[0] and crf[1] else None,
+        interval=difference(before, after),
         gmacs=cost_ratio(before, after, "gmacs"),
         milliseconds=cost_ratio(before, after, "ms_per_image"),
         besides=other_differences(before, after),

@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 from pipeline.composition import to_config
 from pipeline.config import Config, architecture
 from pipeline.errors import UserError
+from pipeline.evaluation.bootstrap import Interval, difference_interval
+from pipeline.evaluation.tally import Tally, read_counts
 
 #: How a network is run at test time: key in the files -> words.
 MODES = {
@@ -30,7 +32,12 @@ class Scores:
     """What one mode scored, in percent; an absent class has None."""
 
     miou: float
+    #: Where it lies, by the images; None with a single image.
+    interval: Interval | None
     pixel_accuracy: float | None
+    mean_accuracy: float | None
+    #: Mean IoU weighted by how frequent each class is.
+    fw_iou: float | None
     iou: dict[str, float | None]
 
 
@@ -52,21 +59,35 @@ class Evaluation:
 
     dataset: str
     split: str
-    images: int
+    #: Of the images that were scored, in the order of the tally.
+    ids: list[str]
+    #: Images of the split that a search of the CRF's settings saw: no figure counts them.
+    held_apart: int
     classes: list[str]
     palette: list[tuple[int, int, int]]
     modes: dict[str, Scores]
     cost: Cost
+    #: Part of the evaluation -> seconds.
+    seconds: dict[str, float]
     settings: dict[str, Any]
-    #: Mode -> pixels, rows = truth, columns = prediction.
-    confusions: dict[str, NDArray[np.int64]]
+    #: All counts: by class, by image, by distance from a border.
+    tally: Tally
     #: Image id -> its folder of overlays.
     pictures: dict[str, Path]
 
     @property
-    def protocol(self) -> tuple[str, str, tuple[str, ...]]:
+    def images(self) -> int:
+        """How many images were scored."""
+        return len(self.ids)
+
+    @property
+    def protocol(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
         """What two evaluations must share for their figures to be comparable."""
-        return self.dataset, self.split, tuple(self.classes)
+        return self.dataset, self.split, tuple(self.classes), tuple(self.ids)
+
+    def confusion(self, mode: str = "single") -> NDArray[np.int64]:
+        """Pixels, rows = truth, columns = prediction."""
+        return self.tally.matrices[mode].counts
 
     @property
     def crf_gain(self) -> float | None:
@@ -74,6 +95,14 @@ class Evaluation:
         if "single" not in self.modes or "single_crf" not in self.modes:
             return None
         return self.modes["single_crf"].miou - self.modes["single"].miou
+
+    @property
+    def crf_gain_interval(self) -> Interval | None:
+        """Where the CRF's gain lies, by the images; None where it is not known."""
+        if self.crf_gain is None:
+            return None
+        images = self.tally.per_image
+        return difference_interval(images["single_crf"], images["single"])
 
     def crf_gain_of(self, name: str) -> float | None:
         """The same for one class; None where the class is absent."""
@@ -186,23 +215,29 @@ def _evaluation(path: Path) -> Evaluation:
     try:
         classes = [str(name) for name in values["classes"]]
         modes = {
-            mode: Scores(scores["miou"], scores.get("pixel_accuracy"), scores["iou"])
+            mode: _scores(scores)
             for mode in MODES
             if (scores := values["modes"].get(mode)) is not None
         }
         if "single" not in modes:
             raise KeyError("modes.single")
         cost = values.get("cost", {})
+        ids, tally = read_counts(path.with_name("counts.npz"))
+        missing = set(modes) - set(tally.modes)
+        if missing or tally.num_classes != len(classes):
+            raise KeyError(f"counts.npz: {tally.num_classes} classes of {', '.join(tally.modes)}")
         return Evaluation(
             dataset=values["dataset"],
             split=values["split"],
-            images=values["images"],
+            ids=ids,
+            held_apart=values["held_apart"],
             classes=classes,
             palette=[(r, g, b) for r, g, b in values["palette"]],
             modes=modes,
             cost=Cost(**{key: cost.get(key) for key in Cost.__dataclass_fields__}),
+            seconds=values.get("seconds", {}),
             settings=values.get("settings", {}),
-            confusions=_confusions(path.parent, classes),
+            tally=tally,
             pictures=_pictures(path.parent / "pictures"),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -211,26 +246,16 @@ def _evaluation(path: Path) -> Evaluation:
         ) from error
 
 
-def _confusions(folder: Path, classes: list[str]) -> dict[str, NDArray[np.int64]]:
-    found = {}
-    for mode in MODES:
-        path = folder / f"confusion_{mode}.csv"
-        if not path.is_file():
-            continue
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-        # Class names may hold a comma: csv.reader, not a split.
-        try:
-            matrix = np.array([[int(value) for value in row] for row in rows[1:]], dtype=np.int64)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}; run the evaluate stage again") from error
-        if matrix.shape != (len(classes), len(classes)):
-            raise UserError(
-                f"{path}: {matrix.shape} pixels counts for {len(classes)} classes; "
-                "run the evaluate stage again"
-            )
-        found[mode] = matrix
-    return found
+def _scores(values: dict[str, Any]) -> Scores:
+    bounds = values.get("miou_ci")
+    return Scores(
+        miou=values["miou"],
+        interval=Interval(**bounds) if bounds else None,
+        pixel_accuracy=values.get("pixel_accuracy"),
+        mean_accuracy=values.get("mean_accuracy"),
+        fw_iou=values.get("fw_iou"),
+        iou=values["iou"],
+    )
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from pipeline.reporting import answer, plots, tables
 from pipeline.reporting.compare import comparable, evaluation_of, headline, single_changes
 from pipeline.reporting.load import DataSet, Variant, load_data_set, load_variants
 from pipeline.reporting.strips import Strip, data_uri, strips
+from pipeline.reporting.variants import measures_table, variants_note, variants_table
 from pipeline.reporting.words import Markdown, markdown
 
 #: With more classes than this a table of the confusions is no longer read; the page has a picture.
@@ -90,8 +91,9 @@ def _content(
         "title": f"DeepLab variants on {_data_name(variants) or 'no data yet'}",
         "answer": answer.answer(variants),
         "remarks": answer.remarks(variants, data),
-        "variants": tables.variants_table(variants),
-        "variants_note": tables.variants_note(variants),
+        "variants": variants_table(variants),
+        "measures": measures_table(variants),
+        "variants_note": variants_note(variants),
         "changes": tables.changes_table(single_changes(variants)),
         "classes": tables.classes_table(variants),
         "confusion": tables.confusion_table(best) if best else tables.Table([]),
@@ -113,13 +115,15 @@ def _figures(
     """Draw what there is to draw; name -> file, for the Markdown."""
     folder.mkdir()
     found = headline(variants)
-    matrix = found.evaluation.confusions.get("single") if found else None
     figures: dict[str, Figure | None] = {
         "cost.png": plots.cost_plot(variants, ("gmacs", "ms_per_image")),
         "curves.png": plots.curves_plot(variants, ("val_miou", "train_loss")),
         "class_iou.png": plots.class_plot(variants),
-        "confusion.png": plots.confusion_plot(matrix, found.evaluation.classes)
-        if found and matrix is not None
+        "borders.png": plots.borders_plot(variants, ("miou", "gain")),
+        "confusion.png": plots.confusion_plot(
+            found.evaluation.confusion(), found.evaluation.classes
+        )
+        if found
         else None,
     }
     for index, strip in enumerate(pictures, start=1):
@@ -138,6 +142,8 @@ def _html(content: dict[str, Any], variants: Sequence[Variant], drawn: dict[str,
         "ms_per_image": plots.cost_plot(variants, ("ms_per_image",)),
         "val_miou": plots.curves_plot(variants, ("val_miou",)),
         "train_loss": plots.curves_plot(variants, ("train_loss",)),
+        "borders": plots.borders_plot(variants, ("miou",)),
+        "borders_gain": plots.borders_plot(variants, ("gain",)),
     }
     # Matplotlib escapes the texts inside; the rest of the SVG is its own.
     drawings = {

@@ -19,7 +19,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.reporting.compare import comparable, evaluation_of, pareto_front, row_shares
+from pipeline.reporting.compare import (
+    border_curve,
+    comparable,
+    evaluation_of,
+    pareto_front,
+    row_shares,
+)
 from pipeline.reporting.load import Variant
 from pipeline.reporting.words import DASH
 
@@ -209,6 +215,45 @@ def curves_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | No
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2 * len(what), fontsize=9)
     return figure
+
+
+def borders_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | None:
+    """MIoU in the band around the borders by its width (v3+, Figure 5), one panel for each.
+
+    Args:
+        variants: one line each, of those that are comparable.
+        what: "miou", without the CRF solid and with it dotted; "gain", what the CRF adds.
+    """
+    compared = [v for v in comparable(variants) if "single_crf" in evaluation_of(v).modes]
+    if not compared:
+        return None
+    words = {"miou": "mIoU in the band, %", "gain": "CRF gain in the band, points"}
+    with matplotlib.rc_context(_STYLE):
+        figure, panels = _panels(len(what), legend_rows=math.ceil(len(compared) / 2))
+        for axes, which in zip(panels, what, strict=True):
+            for variant in compared:
+                _borders_line(axes, variant, list(variants).index(variant), which)
+            if which == "gain":
+                axes.axhline(0, color="#8a9299", lw=1, zorder=1)
+            axes.set_xlabel("width of the band, px")
+            axes.set_ylabel(words[which])
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2 * len(what), fontsize=9)
+    return figure
+
+
+def _borders_line(axes: Axes, variant: Variant, index: int, which: str) -> None:
+    """One variant's line, with a mark every few pixels that tells it apart."""
+    evaluation = evaluation_of(variant)
+    widths, without = border_curve(evaluation, "single")
+    _, refined = border_curve(evaluation, "single_crf")
+    style = look(index) | {"ms": 4.5, "lw": 1.6, "mfc": "none", "markevery": (index % 5, 5)}
+    if which == "gain":
+        axes.plot(widths, refined - without, label=variant.name, **style)
+        return
+    axes.plot(widths, without, label=variant.name, **style)
+    axes.plot(widths, refined, lw=1.3, ls=(0, (1, 1.2)), color=style["color"])
 
 
 def class_plot(variants: Sequence[Variant]) -> Figure | None:

@@ -2,24 +2,27 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.config import atrous_rates
-from pipeline.networks.field_of_view import field_of_view
 from pipeline.reporting.compare import (
     Change,
-    aspp_name,
     best_index,
     comparable,
     evaluation_of,
     largest_confusions,
-    on_off,
     row_shares,
 )
 from pipeline.reporting.load import Evaluation, Variant
-from pipeline.reporting.words import DASH, duration, listing, number, signed, times
+from pipeline.reporting.words import (
+    DASH,
+    duration,
+    number,
+    signed,
+    signed_span,
+    times,
+)
 
 
 @dataclass(frozen=True)
@@ -52,119 +55,11 @@ class Table:
     rows: list[list[Cell]] = field(default_factory=list)
 
 
-def number_cell(value: float | None, best: bool = False, digits: int = 2) -> Cell:
+def number_cell(value: float | None, best: bool = False, note: str = "") -> Cell:
     """A figure; a dash where there is none."""
     if value is not None and math.isnan(value):
         value = None
-    return Cell(number(value, digits), value, best)
-
-
-def variants_table(variants: Sequence[Variant]) -> Table:
-    """One row a variant: what it is, what it costs, what it scores."""
-    compared = comparable(variants)
-    costs = [evaluation_of(v).cost for v in compared]
-    same_size = len({cost.size for cost in costs}) == 1
-    same_device = len({cost.device for cost in costs}) == 1
-    columns = [
-        Column("Variant", "name in params.yaml", numeric=False),
-        Column("Network", "the paper's name for these settings", numeric=False),
-        Column("Backbone", numeric=False),
-        Column("OS", "output stride: input size divided by feature size"),
-        Column(
-            "ASPP",
-            "atrous spatial pyramid pooling; its rates and field of view as built",
-            numeric=False,
-        ),
-        Column("Decoder", "v3+'s decoder", numeric=False),
-    ]
-    rows = [_identity(variant) for variant in variants]
-    figures: list[tuple[Column, Callable[[Evaluation], float | None], bool, bool]] = [
-        (Column("Params, M", "millions of parameters"), lambda e: e.cost.params_m, False, True),
-        (
-            Column("GMACs", "billions of multiply-adds an image"),
-            lambda e: e.cost.gmacs,
-            False,
-            same_size,
-        ),
-        (
-            Column("Peak MiB", "memory of a forward pass: weights and maps alive at once, float32"),
-            lambda e: e.cost.peak_mib,
-            False,
-            same_size,
-        ),
-        (
-            Column("ms/image", "milliseconds an image"),
-            lambda e: e.cost.ms_per_image,
-            False,
-            same_size and same_device,
-        ),
-        (Column("mIoU", "%, single scale, no CRF"), _miou("single"), True, True),
-        (Column("MS + flip", "mIoU, %, scales and flip averaged"), _miou("ms_flip"), True, True),
-        (Column("CRF", "mIoU, %, single scale and CRF"), _miou("single_crf"), True, True),
-        (
-            Column("MS + flip + CRF", "mIoU, %, scales and flip averaged, then CRF"),
-            _miou("ms_flip_crf"),
-            True,
-            True,
-        ),
-    ]
-    for column, read, highest, comparable_cost in figures:
-        columns.append(column)
-        values = [read(v.evaluation) if v.evaluation else None for v in variants]
-        ranked = [x if v in compared else None for x, v in zip(values, variants, strict=True)]
-        best = best_index(ranked, highest) if comparable_cost else set()
-        for index, (row, value) in enumerate(zip(rows, values, strict=True)):
-            row.append(number_cell(value, index in best))
-    columns.append(Column("CRF gain", "points: CRF minus mIoU"))
-    gains = [v.evaluation.crf_gain if v.evaluation else None for v in variants]
-    ranked = [x if v in compared else None for x, v in zip(gains, variants, strict=True)]
-    best = best_index(ranked)
-    for index, (row, gain) in enumerate(zip(rows, gains, strict=True)):
-        row.append(Cell(signed(gain), gain, index in best))
-    return Table(columns, rows)
-
-
-def variants_note(variants: Sequence[Variant]) -> str:
-    """How the figures of the variants' table were taken."""
-    costs = [evaluation_of(variant).cost for variant in comparable(variants)]
-    if not costs:
-        return ""
-    sizes = sorted({f"{cost.size} x {cost.size} px" for cost in costs})
-    devices = sorted({str(cost.device) for cost in costs})
-    return (
-        f"GMACs, memory and ms for an image of {listing(sizes)}, ms on {listing(devices)}; "
-        "mIoU in percent, MS + flip: averaged over scales and mirrored images."
-    )
-
-
-def _miou(mode: str) -> Callable[[Evaluation], float | None]:
-    def read(evaluation: Evaluation) -> float | None:
-        scores = evaluation.modes.get(mode)
-        return scores.miou if scores else None
-
-    return read
-
-
-def _identity(variant: Variant) -> list[Cell]:
-    """The cells that say what a variant is."""
-    note = "" if variant.evaluation else variant.state
-    name = Cell(variant.name, variant.name, note=note)
-    if variant.config is None:
-        return [name, *(Cell(DASH) for _ in range(5))]
-    model = variant.config.model
-    rates = "-".join(map(str, atrous_rates(model)))
-    notes = [f"rates {rates}"] if rates else []
-    if (seen := field_of_view(model)) is not None:
-        notes.append(f"sees {seen.pixels} px{' and the image' if seen.image else ''}")
-    aspp = aspp_name(model).split(", rates")[0]
-    return [
-        name,
-        Cell(str(variant.architecture), variant.architecture),
-        Cell(model.backbone, model.backbone),
-        Cell(str(model.output_stride), model.output_stride),
-        Cell(aspp, aspp, note="; ".join(notes)),
-        Cell(on_off(model.decoder), on_off(model.decoder)),
-    ]
+    return Cell(number(value), value, best, note)
 
 
 def changes_table(changes: Sequence[Change]) -> Table:
@@ -184,7 +79,7 @@ def changes_table(changes: Sequence[Change]) -> Table:
                 f"{change.setting}: {change.value_before} → {change.value_after}",
                 note=f"besides: {'; '.join(change.besides)}" if change.besides else "",
             ),
-            Cell(signed(change.miou), change.miou),
+            Cell(signed(change.miou), change.miou, note=signed_span(change.interval)),
             Cell(signed(change.miou_crf), change.miou_crf),
             Cell(times(change.gmacs), change.gmacs),
             Cell(times(change.milliseconds), change.milliseconds),
@@ -221,12 +116,10 @@ def _scored(values: Sequence[float | None], gains: Sequence[float | None]) -> li
 
 
 def confusion_table(evaluation: Evaluation, mode: str = "single") -> Table:
-    """The confusion matrix in percent of each true class; empty if it was not written."""
-    matrix = evaluation.confusions.get(mode)
-    if matrix is None:
-        return Table([])
+    """The confusion matrix in percent of each true class."""
+    shares_of = row_shares(evaluation.confusion(mode))
     rows = []
-    for name, shares in zip(evaluation.classes, row_shares(matrix), strict=True):
+    for name, shares in zip(evaluation.classes, shares_of, strict=True):
         cells = [
             Cell(DASH)
             if math.isnan(share)
@@ -241,18 +134,18 @@ def confusion_table(evaluation: Evaluation, mode: str = "single") -> Table:
 
 def confusions_said(evaluation: Evaluation, mode: str = "single") -> list[str]:
     """The largest confusions in words."""
-    matrix = evaluation.confusions.get(mode)
-    if matrix is None:
-        return []
+    found = largest_confusions(evaluation.confusion(mode), evaluation.classes)
     return [
         f"{truth} taken for {prediction}: {number(share, 1)} %"
-        for truth, prediction, share in largest_confusions(matrix, evaluation.classes)
+        for truth, prediction, share in found
     ]
 
 
 def runs_table(variants: Sequence[Variant]) -> Table:
     """Where each variant came from, enough to find and repeat it."""
-    names = ["Variant", "State", "Training", "Device", "Signature", "MLflow run", "Data"]
+    names = [
+        "Variant", "State", "Training", "Device", "Signature", "MLflow run", "Data", "Evaluation"
+    ]  # fmt: skip
     columns = [Column(name, numeric=False) for name in names]
     rows = [
         [
@@ -263,10 +156,17 @@ def runs_table(variants: Sequence[Variant]) -> Table:
             Cell(_or_dash(v.run.get("signature"))),
             Cell(_or_dash(v.run.get("run_id"))[:12]),
             Cell(_or_dash(v.run.get("data_digest"))[:12]),
+            Cell(_seconds(v.evaluation)),
         ]
         for v in variants
     ]
     return Table(columns, rows)
+
+
+def _seconds(evaluation: Evaluation | None) -> str:
+    """Where an evaluation's time went, in words."""
+    parts = evaluation.seconds.items() if evaluation else ()
+    return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts) or DASH
 
 
 def settings_table(variants: Sequence[Variant]) -> Table:

@@ -3,6 +3,8 @@
 import math
 import re
 
+from pipeline.evaluation.bootstrap import Interval
+
 #: What stands where there is no figure: an absent class, a variant that was not run.
 DASH = "–"  # noqa: RUF001
 MINUS = "−"  # noqa: RUF001
@@ -27,6 +29,20 @@ def signed(value: float | None, digits: int = 2) -> str:
         return DASH
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def span(interval: Interval | None) -> str:
+    """Where a figure lies, such as "61.2 to 64.1"; nothing where it is not known."""
+    if interval is None:
+        return ""
+    return f"{number(interval.low, 1)} to {number(interval.high, 1)}"
+
+
+def signed_span(interval: Interval | None) -> str:
+    """Where a difference lies, such as "-0.20 to +0.61"; nothing where it is not known."""
+    if interval is None:
+        return ""
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def times(ratio: float | None) -> str:

@@ -47,6 +47,17 @@ def evaluation_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     return {key: value for key, value in (named | per_class).items() if value is not None}
 
 
+def search_metrics(summary: dict[str, Any]) -> dict[str, float]:
+    """crf/search.json under MLflow's names: mIoU on the images held apart, and what was found."""
+    return {
+        "crf_search/miou_without": summary["miou_without_crf"],
+        "crf_search/miou_given": summary["miou_given"],
+        "crf_search/miou": summary["miou_found"],
+        "crf_search/gain": summary["gain"],
+        **{f"crf_search/{key}": value for key, value in summary["found"].items()},
+    }
+
+
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, its keys joined by dots."""
     flat: dict[str, Any] = {}

@@ -1,10 +1,10 @@
-"""What evaluation adds to the row that training opened."""
+"""What the search of the CRF's settings and evaluation add to the row that training opened."""
 
 import json
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.tracking.naming import evaluation_metrics
+from pipeline.tracking.naming import evaluation_metrics, search_metrics
 from pipeline.tracking.tracker import Tracker
 
 
@@ -21,4 +21,20 @@ def log_evaluation(folder: Path, config: Config) -> None:
     tracker.tags({"evaluate.split": config.evaluate.split})
     tracker.artifact(folder / "metrics.json")
     tracker.artifact(folder / "evaluation", "evaluation")
+    tracker.finish()
+
+
+def log_search(folder: Path, config: Config) -> None:
+    """Add what the search of the CRF's settings found to the run's row; without a run, nothing.
+
+    Args:
+        folder: the run's, with run.json and crf/.
+        config: the search's.
+    """
+    if not (folder / "run.json").is_file():
+        return
+    record = json.loads((folder / "run.json").read_text())
+    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"))
+    tracker.metrics(search_metrics(json.loads((folder / "crf" / "search.json").read_text())))
+    tracker.artifact(folder / "crf", "crf")
     tracker.finish()

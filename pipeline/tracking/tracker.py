@@ -1,145 +1,175 @@
 """One MLflow row a run: training opens it, evaluation reopens it.
 
-A tracking server that is away never stops a run: the first failure is said in one line, and the
-run goes on untracked. `mlflow` is imported when a row is opened: it takes seconds.
+What is logged goes to the run's journal, and from there to the store beside the training, which
+never waits for it. A tracking server that is away stops nothing: what was logged meanwhile arrives
+when it is back, or with the run's next stage.
 """
 
-import logging
-import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.paths import HOME
+from pipeline.tracking.journal import Entry, Journal
+from pipeline.tracking.store import Row, tracking_uri
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or mlflow.db beside the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{HOME / 'mlflow.db'}"
+#: Seconds between two attempts at a server that is away, doubled up to the second.
+FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0
+#: Seconds that a run waits at its end for what is on its way; one that was stopped has few.
+LAST_SECONDS, LAST_SECONDS_OF_STOPPED = 300.0, 5.0
 
 
 class Tracker:
-    """A row of MLflow, or nothing where the store cannot be reached.
+    """A row of MLflow, reached or not.
 
     Args:
         experiment: the experiment's name: one per data set.
         name: the row's name: the variant.
-        run_id: the row to reopen; None opens a new one.
+        run_id: the row to reopen; None opens a new one, unless the journal knows its own.
+        folder: the run's, where the journal lies; None: nothing is kept for later.
     """
 
-    def __init__(self, experiment: str, name: str, run_id: str | None = None) -> None:
-        self.run_id = run_id
-        self._client: MlflowClient | None = None
-        # A server that is away is given up after seconds, not after MLflow's many minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        self._guard(lambda: self._open(experiment, name))
+    def __init__(
+        self, experiment: str, name: str, run_id: str | None = None, folder: Path | None = None
+    ) -> None:
+        import mlflow  # noqa: F401  before loader processes are started from beside its import
+
+        self._journal = Journal(None if folder is None else folder / "tracking.jsonl")
+        self._journal.row = self._journal.row or run_id
+        self._sender = _Sender(self._journal, experiment, name)
+        self._sender.start()
 
     @classmethod
     def off(cls) -> "Tracker":
         """A tracker that logs nothing: for all processes of a run but the first."""
-        tracker = cls.__new__(cls)
-        tracker.run_id, tracker._client = None, None
-        return tracker
+        return _Off()
 
-    def _open(self, experiment: str, name: str) -> None:
-        # The store prints a line for each migration of a new database.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-        uri = tracking_uri()
-        client = MlflowClient(tracking_uri=uri)
-        if self.run_id is not None:
-            try:
-                client.update_run(self.run_id, status="RUNNING")
-                self._client = client
-                return
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                print(f"MLflow has no run {self.run_id} any more: opening a new row", flush=True)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        if found is None:
-            local = uri.startswith("sqlite:")
-            place = (HOME / "mlartifacts" / experiment).as_uri() if local else None
-            identifier = client.create_experiment(experiment, artifact_location=place)
-        else:
-            identifier = found.experiment_id
-        self.run_id = client.create_run(identifier, run_name=name).info.run_id
-        self._client = client
+    @property
+    def run_id(self) -> str | None:
+        """The row's number; None as long as the store has not given one."""
+        return self._journal.row
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings; a row's params cannot be changed afterwards."""
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            known = client.get_run(run_id).data.params
-            for key, value in values.items():
-                if key not in known:
-                    client.log_param(run_id, key, value)
-
-        self._send(send)
+        self._say({"do": "params", "values": {key: str(value) for key, value in values.items()}})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        self._send(lambda c, r: [c.set_tag(r, key, value) for key, value in values.items()])
+        self._say({"do": "tags", "values": dict(values)})
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics at a step."""
-        from mlflow.entities import Metric
+    def points(self, values: Mapping[str, float], step: int) -> None:
+        """Log points of curves; those that were logged before, by a process that ended, are not."""
+        new = {k: float(v) for k, v in values.items() if not self._journal.has_point(k, step)}
+        if new:
+            self._say({"do": "points", "values": new, "step": step, "time": _now()})
 
-        now = int(time.time() * 1000)
-        batch = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self._send(lambda client, run_id: client.log_batch(run_id, metrics=batch))
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Log figures of the run as a whole; the latest count."""
+        numbers = {key: float(value) for key, value in values.items()}
+        self._say({"do": "metrics", "values": numbers, "step": 0, "time": _now()})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file or a folder with the row."""
-
-        def send(client: "MlflowClient", run_id: str) -> None:
-            if path.is_dir():
-                client.log_artifacts(run_id, str(path), folder)
-            else:
-                client.log_artifact(run_id, str(path), folder)
-
-        self._send(send)
+        self._say({"do": "artifact", "path": str(path.resolve()), "folder": folder})
 
     def dataset(self, name: str, digest: str) -> None:
         """Say which data the run saw, so that runs can be found by it."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        # MLflow's digests have 36 characters at most.
-        seen = Dataset(name=name, digest=digest[:36], source_type="local", source=name)
-        inputs = [DatasetInput(seen, [InputTag("mlflow.data.context", "training")])]
-        self._send(lambda client, run_id: client.log_inputs(run_id, inputs))
+        self._say({"do": "dataset", "name": name, "digest": digest})
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Close the row as FINISHED or FAILED."""
-        self._send(lambda client, run_id: client.set_terminated(run_id, status))
+        """Close the row as FINISHED, FAILED or KILLED; wait a while for what is on its way."""
+        self._say({"do": "finish", "status": status, "time": _now()})
+        self._sender.finish(LAST_SECONDS_OF_STOPPED if status == "KILLED" else LAST_SECONDS)
 
-    def _send(self, call: "Callable[[MlflowClient, str], object]") -> None:
-        client, run_id = self._client, self.run_id
-        if client is not None and run_id is not None:
-            self._guard(lambda: call(client, run_id))
+    def _say(self, entry: Entry) -> None:
+        self._journal.add(entry)
+        self._sender.wake()
 
-    def _guard(self, call: Callable[[], object]) -> None:
+
+class _Off(Tracker):
+    """Says nothing."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def run_id(self) -> str | None:
+        return None
+
+    def points(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def finish(self, status: str = "FINISHED") -> None: ...
+
+    def _say(self, entry: Entry) -> None: ...
+
+
+class _Sender(threading.Thread):
+    """Brings a journal's entries to the store, and tries again for as long as it cannot."""
+
+    def __init__(self, journal: Journal, experiment: str, name: str) -> None:
+        super().__init__(daemon=True, name="tracking")
+        self._journal = journal
+        self._experiment, self._name = experiment, name
+        self._row: Row | None = None
+        self._news = threading.Event()
+        self._is_last = threading.Event()
+        self._away: str | None = None
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._news.set()
+
+    def finish(self, seconds: float) -> None:
+        """Send what is there, for so long at most; what is left is said in one line."""
+        self._is_last.set()
+        self._news.set()
+        self.join(seconds)
+        left = len(self._journal.waiting())
+        if left and self._journal.path is not None:
+            _warn(f"{left} entries for it wait in {self._journal.path}: the next stage sends them")
+
+    def run(self) -> None:
+        wait = FIRST_WAIT
+        while True:
+            self._news.wait()
+            last = self._is_last.is_set()
+            if not self._away:
+                self._news.clear()
+            if self._try():
+                wait = FIRST_WAIT
+                if last:
+                    return
+            elif last:
+                return
+            else:
+                self._is_last.wait(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    def _try(self) -> bool:
+        """Whether everything that waits has arrived."""
+        waiting = self._journal.waiting()
+        again = (self._row is None and self._journal.continued) or self._away is not None
         try:
-            call()
+            if self._row is None:
+                self._row = Row(self._journal, self._experiment, self._name)
+            self._row.send(waiting, again)
         # Whatever a store raises, from a refused connection to a locked database: the run goes on.
         except Exception as error:
-            self._client = None
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            print(
-                f"warning: MLflow at {tracking_uri()} failed ({reason[:200]}); "
-                "going on without tracking",
-                file=sys.stderr,
-                flush=True,
-            )
+            if self._away is None:
+                self._away = (str(error).strip() or type(error).__name__).splitlines()[0]
+                _warn(f"MLflow at {tracking_uri()} failed ({self._away[:200]}); the run goes on")
+            return False
+        if self._away is not None:
+            self._away = None
+            print(f"MLflow at {tracking_uri()} is back; nothing is missing there", flush=True)
+        return True
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)

@@ -1,19 +1,15 @@
-"""What is kept while a network trains: the history, the best network, the last state."""
+"""What is kept while a network trains: the history and the best network."""
 
 import csv
 import io
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
-from pipeline.config import ModelConfig
-from pipeline.errors import UserError
+from pipeline.config import ModelConfig, TrainConfig
 from pipeline.files import write_whole
 from pipeline.models.checkpoint import save_network
 from pipeline.tracking.tracker import Tracker
@@ -27,22 +23,37 @@ class History(Callback):
 
     Args:
         path: of history.csv.
-        iterations: of the whole training.
+        iterations: of the whole training, all phases.
+        phase: its schedule.
         tracker: of the run's row.
+        before: the phase before; its rows are gone on with.
     """
 
-    def __init__(self, path: Path, iterations: int, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        path: Path,
+        iterations: int,
+        phase: TrainConfig,
+        tracker: Tracker,
+        before: "History | None" = None,
+    ) -> None:
         self.path = path
         self.iterations = iterations
+        self.phase = phase
         self.tracker = tracker
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float]] = [] if before is None else list(before.rows)
+        #: Iterations done, those of the phases before included.
+        self.iteration: int = 0 if before is None else before.iteration
+        #: Iterations of the phases before.
+        self.offset = self.iteration
         self._started = time.monotonic()
-        self._first = 0
+        self._first = self.iteration
         self._rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the time left."""
-        self._started, self._first = time.monotonic(), trainer.global_step
+        self._started, self._first = time.monotonic(), self.iteration
+        trainer.should_stop = self.is_patience_over()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -58,25 +69,19 @@ class History(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """About a hundred times a training: log the loss; a loss that is no number ends it."""
-        if trainer.global_step % max(1, self.iterations // 100):
-            return
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} at iteration {trainer.global_step} (learning rate "
-                f"{self._rate:.3g}); lower train.learning_rate"
-            )
-        if trainer.is_global_zero:
-            values = {"train/loss": loss, "train/learning_rate": self._rate}
-            self.tracker.metrics(values, trainer.global_step)
+        """Log the loss about a hundred times a training."""
+        iteration = self.offset + trainer.global_step
+        stepped, self.iteration = iteration > self.iteration, iteration
+        if stepped and trainer.is_global_zero and iteration % max(1, self.iterations // 100) == 0:
+            values = {"train/loss": float(outputs["loss"]), "train/learning_rate": self._rate}
+            self.tracker.points({k: v for k, v in values.items() if math.isfinite(v)}, iteration)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a row, unless this iteration has one."""
-        task, iteration = pl_module, trainer.global_step
+        task, iteration = pl_module, self.iteration
         if not isinstance(task, SegmentationTask):
             raise TypeError("History follows a SegmentationTask")
-        if self.rows and self.rows[-1]["iteration"] >= iteration:
+        if self.has_row():
             return
         row = {
             "iteration": iteration,
@@ -86,18 +91,38 @@ class History(Callback):
             "val_pixel_accuracy": task.matrix.pixel_accuracy(),
         }
         self.rows.append(row)
+        if trainer.state.fn == "fit":
+            trainer.should_stop = self.is_patience_over()
         if not trainer.is_global_zero:
             return
         self.write()
         names = ("val_miou", "val_pixel_accuracy")
         metrics = {name.replace("val_", "val/"): row[name] for name in names}
-        self.tracker.metrics({k: v for k, v in metrics.items() if math.isfinite(v)}, iteration)
+        self.tracker.points({k: v for k, v in metrics.items() if math.isfinite(v)}, iteration)
         loss = f"loss {row['train_loss']:.3f}  " if math.isfinite(row["train_loss"]) else ""
         print(
             f"iteration {iteration}/{self.iterations}  {loss}val mIoU {row['val_miou']:.2f}  "
             f"{self._time_left(iteration)}",
             flush=True,
         )
+
+    def has_row(self) -> bool:
+        """Whether the network has been validated as it is."""
+        return bool(self.rows) and self.rows[-1]["iteration"] >= self.iteration
+
+    def validation_is_due(self) -> bool:
+        """Whether a validation belongs here, in the middle of a phase, that is not done yet."""
+        done = self.iteration - self.offset
+        return done > 0 and done % self.phase.validate_every == 0 and not self.has_row()
+
+    def is_patience_over(self) -> bool:
+        """Whether the last `train.patience` validations of the phase were no better than before."""
+        patience = self.phase.patience
+        figures = [row["val_miou"] for row in self.rows if row["iteration"] > self.offset]
+        figures = [-math.inf if math.isnan(figure) else figure for figure in figures]
+        if patience is None or len(figures) <= patience:
+            return False
+        return max(figures[-patience:]) <= max(figures[:-patience])
 
     def write(self) -> None:
         """Write history.csv whole; figures that do not exist are empty."""
@@ -117,11 +142,14 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The rows travel with the checkpoint, so that a resumed history has no gap and no echo."""
-        return {"rows": self.rows}
+        own = ("rows", "iteration", "offset")
+        return {name: getattr(self, name) for name in own} | {"rate": self._rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows."""
+        """Take up the rows, and where they end."""
         self.rows = list(state_dict["rows"])
+        self.iteration, self.offset = state_dict["iteration"], state_dict["offset"]
+        self._rate = state_dict["rate"]
 
 
 class KeepNetwork(Callback):
@@ -132,14 +160,23 @@ class KeepNetwork(Callback):
         keep: `best` or `last`.
         model: what the network was built with.
         about: what else the file says, such as classes and signature.
+        history: before this in the trainer's list; it knows the iteration.
     """
 
-    def __init__(self, path: Path, keep: str, model: ModelConfig, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keep: str,
+        model: ModelConfig,
+        about: dict[str, Any],
+        history: History,
+    ) -> None:
         self.path = path
         self.keep = keep
         self.model = model
         self.about = about
-        self.best = -math.inf
+        self.history = history
+        self.best: float | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file if this is the network to keep."""
@@ -147,58 +184,18 @@ class KeepNetwork(Callback):
         if not trainer.is_global_zero or not isinstance(task, SegmentationTask):
             return
         miou = task.matrix.miou()
-        if self.keep == "best" and not miou > self.best and self.path.exists():
+        miou = miou if math.isfinite(miou) else -math.inf
+        better = self.best is None or miou > self.best or not self.path.exists()
+        if self.keep == "best" and not better:
             return
-        self.best = max(self.best, miou) if math.isfinite(miou) else self.best
-        found = {"iteration": trainer.global_step, "val_miou": miou}
-        save_network(self.path, task.network, self.model, self.about | found)
+        self.best = miou if self.best is None else max(self.best, miou)
+        found = {"iteration": self.history.iteration, "val_miou": task.matrix.miou()}
+        save_network(self.path, task.evaluated, self.model, self.about | found)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best figure so far."""
+        """The best figure so far; None before the phase's first."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best figure."""
         self.best = state_dict["best"]
-
-
-class LastState(Callback):
-    """last.ckpt, from which a run goes on; written beside and renamed after each validation.
-
-    Args:
-        path: of last.ckpt.
-        signature: stamped on it.
-    """
-
-    def __init__(self, path: Path, signature: str) -> None:
-        self.path = path
-        self.signature = signature
-        self._random_state: Tensor | None = None
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save everything; after the training, only if there was none."""
-        if trainer.state.fn != "fit" and self.path.exists():
-            return
-        beside = self.path.with_name(f"{self.path.name}.partial")
-        trainer.save_checkpoint(beside)
-        if trainer.is_global_zero:
-            os.replace(beside, self.path)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the random numbers (dropout's) where they stopped."""
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The random numbers' state."""
-        return {"random_state": torch.get_rng_state()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state until training starts."""
-        self._random_state = state_dict["random_state"]
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Stamp the signature."""
-        checkpoint["signature"] = self.signature

@@ -1,11 +1,10 @@
 """Train one variant in its folder, from its start or from where it was stopped."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import logging
 import platform
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -13,24 +12,24 @@ from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import Config
-from pipeline.datasets.datamodule import SegmentationData, images_of_a_pass
+from pipeline.datasets.datamodule import images_of_a_pass
 from pipeline.datasets.prepared import Prepared, load_prepared
-from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
-from pipeline.models.checkpoint import read_checkpoint
-from pipeline.models.network import SegmentationNetwork, build_model
+from pipeline.models.network import build_model
 from pipeline.models.weights import load_weights
-from pipeline.paths import DECODED, RUNS
+from pipeline.paths import RUNS
 from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
-from pipeline.training.callbacks import History, KeepNetwork, LastState
-from pipeline.training.signature import signature
-from pipeline.training.task import SegmentationTask
+from pipeline.training.fit import Run, fit
+from pipeline.training.phases import phases
+from pipeline.training.rescue import clear, differences, state_of, unfinished
+from pipeline.training.signature import RELEVANT, Identity, identify
+from pipeline.training.state import PREVIOUS
+from pipeline.training.stopping import Stopped
 from pipeline.training.twin import find_twin, take_over
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dvc", "mlflow")
@@ -45,165 +44,125 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
         prepared: the training-ready set.
 
     Raises:
-        UserError: the data is missing, the weights do not fit, the loss is no number.
+        UserError: the data is missing, the weights do not fit, the loss is no number, the memory
+            is too small.
+        Stopped: it was told to stop; the same call goes on.
     """
     quiet()
     data = load_prepared(prepared)
-    images_of_a_pass(data, config.train)  # a wrong split or class ends here, before the run opens
-    stamp = signature(config, data.digest)
+    for phase in phases(config):
+        images_of_a_pass(data, phase.train)  # a wrong split or class ends before the run opens
+    identity = identify(config, data.digest)
     # Lightning starts the other processes by this same command: only the first one writes.
     first = is_first()
     folder.mkdir(parents=True, exist_ok=True)
-    record = unfinished(folder, stamp)
-    resumed = record is not None
-    if first and not resumed:
+    record = unfinished(folder, identity)
+    if first and record is None:
+        _say_why(folder, config, identity)
         clear(folder)
-    if not resumed and folder.parent == RUNS and (twin := find_twin(config, folder, stamp)):
-        if first:
-            _learn_from(twin, config, folder, data, stamp)
-        return
+    if record is None and folder.parent == RUNS:
+        if twin := find_twin(config, folder, identity.signature):
+            if first:
+                _learn_from(twin, config, folder, data, identity)
+            return
+    state = None if record is None else state_of(folder, identity, say=first)
+    if first and record is not None:
+        done = 0 if state is None else state.offset + state.step
+        print(f"resuming {folder} at iteration {done}", flush=True)
     seed_everything(config.seed, workers=True, verbose=False)
     network = build_model(config.model, len(data.classes))
     report = load_weights(network, config.model)
 
-    record = record or {"signature": stamp, "data_digest": data.digest, "seconds": 0.0}
-    record |= {"weights": report.summary(), "weights_sha256": report.sha256}
-    tracker = _open_row(config, folder, data, record) if first else Tracker.off()
+    record = (record or {"seconds": 0.0}) | {
+        "weights": report.summary(),
+        "weights_sha256": report.sha256,
+    }
+    tracker = _open_row(config, folder, data, identity, record) if first else Tracker.off()
     if first:
         print(f"weights: {report.summary()}", flush=True)
     started = time.monotonic()
     try:
-        _fit(config, folder, data, network, tracker, stamp, resumed)
-    except BaseException:
-        tracker.finish("FAILED")
+        fit(Run(config, folder, data, tracker, identity.signature), network, state)
+    except BaseException as error:
+        record["seconds"] += time.monotonic() - started
+        if first:
+            _close_unfinished(folder, record, tracker, error)
+        elif isinstance(error, Stopped):
+            return  # the first process says it, once
         raise
     if first:
         record["seconds"] += time.monotonic() - started
-        write_json(folder / "run.json", record | {"finished": True})
-        tracker.finish()
+        _close(folder, record, tracker)
 
 
-def _learn_from(twin: Path, config: Config, folder: Path, data: Prepared, stamp: str) -> None:
+def _say_why(folder: Path, config: Config, identity: Identity) -> None:
+    """Why what lies in the folder is not gone on with, where there is something."""
+    found = differences(folder, config, identity)
+    if found:
+        print(
+            f"{folder} holds a run of other settings, data or code ({'; '.join(found)}): "
+            "starting anew",
+            flush=True,
+        )
+
+
+def _close(folder: Path, record: dict[str, Any], tracker: Tracker) -> None:
+    """Declare the run finished, and its row."""
+    (folder / PREVIOUS).unlink(missing_ok=True)
+    tracker.finish()
+    write_json(folder / "run.json", record | {"run_id": tracker.run_id, "finished": True})
+
+
+def _close_unfinished(
+    folder: Path, record: dict[str, Any], tracker: Tracker, error: BaseException
+) -> None:
+    """Mark the run as failed, or as stopped, as far as a full disk lets it."""
+    stopped = isinstance(error, (Stopped, KeyboardInterrupt))
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    with contextlib.suppress(OSError):
+        ending = {"stopped": said} if stopped else {"failed": said}
+        write_json(folder / "run.json", record | {"run_id": tracker.run_id} | ending)
+    with contextlib.suppress(OSError):
+        tracker.finish("KILLED" if stopped else "FAILED")
+
+
+def _learn_from(
+    twin: Path, config: Config, folder: Path, data: Prepared, identity: Identity
+) -> None:
     """Take over the training of a variant that differs only in its evaluation."""
     print(f"{folder.name}: the same training as {twin.name}, taken over from there", flush=True)
-    record = {"signature": stamp, "data_digest": data.digest, "seconds": 0.0, "twin": twin.name}
-    tracker = _open_row(config, folder, data, record)
+    record = {"seconds": 0.0, "twin": twin.name}
+    tracker = _open_row(config, folder, data, identity, record)
     for row in take_over(twin, folder):
         values = {
             key.replace("val_", "val/"): row[key] for key in ("val_miou", "val_pixel_accuracy")
         }
-        tracker.metrics({k: float(v) for k, v in values.items() if v}, int(row["iteration"]))
-    write_json(folder / "run.json", record | {"finished": True})
-    tracker.finish()
+        tracker.points({k: float(v) for k, v in values.items() if v}, int(row["iteration"]))
+    _close(folder, record, tracker)
 
 
-def _open_row(config: Config, folder: Path, data: Prepared, record: dict[str, Any]) -> Tracker:
+def _open_row(
+    config: Config, folder: Path, data: Prepared, identity: Identity, record: dict[str, Any]
+) -> Tracker:
     """Open the run's row in MLflow, and write down what the run is before it starts."""
-    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"))
-    record |= {"run_id": tracker.run_id, "finished": False, **_environment(config)}
-    values = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    write_whole(folder / "config.yaml", values)
+    for ended in ("failed", "stopped"):
+        record.pop(ended, None)
+    values = dataclasses.asdict(config)
+    record |= {**identity._asdict(), "finished": False, **_environment(config)}
+    record |= {"settings": {key: values[key] for key in RELEVANT}}
+    write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     write_json(folder / "run.json", record)
+    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"), folder)
     tracker.params(swept_params(config))
-    tracker.tags(tags(config, record["signature"], data.digest))
+    tracker.tags(tags(config, identity.signature, data.digest))
     tracker.dataset(config.dataset, data.digest)
     tracker.artifact(folder / "config.yaml")
     return tracker
 
 
-def unfinished(folder: Path, stamp: str) -> dict[str, Any] | None:
-    """The record of a run of this signature that was stopped here; None: start anew.
-
-    A finished run, or one of another signature, is not resumed.
-    """
-    try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text())
-        saved = read_checkpoint(folder / "last.ckpt")
-    except (OSError, ValueError, UserError):
-        record, saved = {}, {}
-    if saved.get("signature") == stamp == record.get("signature") and not record.get("finished"):
-        if is_first():
-            print(f"resuming {folder} at iteration {saved['global_step']}", flush=True)
-        return record
-    if record and record.get("signature") != stamp and is_first():
-        print(f"{folder} holds a run of other settings, data or code: starting anew", flush=True)
-    return None
-
-
 def is_first() -> bool:
     """Whether this is the first of a run's processes (Lightning reads it from the environment)."""
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def clear(folder: Path) -> None:
-    """Remove what an earlier run left: none of it may be taken for the new one's."""
-    for name in ("model.ckpt", "last.ckpt", "history.csv", "run.json", "config.yaml"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _fit(
-    config: Config,
-    folder: Path,
-    data: Prepared,
-    network: SegmentationNetwork,
-    tracker: Tracker,
-    stamp: str,
-    resumed: bool,
-) -> None:
-    train = config.train
-    network.to(memory_format=torch.channels_last)
-    task = SegmentationTask(network, train, len(data.classes))
-    last = folder / "last.ckpt"
-    start = int(read_checkpoint(last)["global_step"]) if resumed else 0
-    mean = network.input_mean.flatten().tolist()
-    fill = (mean[0], mean[1], mean[2])
-    loaders = SegmentationData(
-        data,
-        train,
-        config.seed,
-        fill,
-        config.trainer.workers,
-        start,
-        DECODED if config.trainer.decoded else None,
-    )
-    history = History(folder / "history.csv", train.iterations, tracker)
-    about = {"classes": data.classes, "palette": data.palette, "signature": stamp}
-    kept = KeepNetwork(folder / "model.ckpt", train.keep, config.model, about)
-    trainer = _trainer(config, [history, kept, LastState(last, stamp)])
-    if train.iterations > start:
-        trainer.fit(
-            task, datamodule=loaders, ckpt_path=last if resumed else None, weights_only=True
-        )
-    if not history.rows or history.rows[-1]["iteration"] < trainer.global_step:
-        # The iterations after the last multiple of validate_every; or no training was asked for.
-        trainer.validate(task, datamodule=loaders, verbose=False)
-
-
-def _trainer(config: Config, callbacks: list[Callback]) -> Trainer:
-    settings = config.trainer
-    bar = settings.progress_bar and sys.stdout.isatty()
-    if bar:
-        callbacks = [*callbacks, RichProgressBar(leave=False)]
-    return Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        precision=config.train.precision,  # type: ignore[arg-type]
-        # The loader's one pass is the whole training.
-        max_epochs=1,
-        max_steps=config.train.iterations,
-        val_check_interval=min(config.train.validate_every, max(config.train.iterations, 1)),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        # The loaders share the images out themselves: Lightning's sampler pads with duplicates.
-        use_distributed_sampler=False,
-        callbacks=callbacks,
-        fast_dev_run=settings.fast_dev_run,
-        profiler=settings.profiler,
-        enable_progress_bar=bar,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        logger=False,
-    )
 
 
 def _environment(config: Config) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""What a result depends on, as one short hash."""
+"""What a result depends on, as one short hash, and the parts of it."""
 
 import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.config import Config
 from pipeline.models.weights import find_weights
@@ -19,17 +20,40 @@ CODE = (
     "pipeline/datasets/transforms.py",
 )
 
+#: The settings that training reads. Left out is what cannot change the result: devices, workers,
+#: logging, names, and everything that only evaluation reads.
+RELEVANT = ("dataset", "seed", "model", "train")
+
+
+class Identity(NamedTuple):
+    """What a training is of.
+
+    Attributes:
+        signature: 12 hexadecimal digits over everything that follows, and the settings.
+        data_digest: of the training-ready set.
+        code_digest: of the code that matters.
+        weights_digest: of the initial weights, where they are a file.
+    """
+
+    signature: str
+    data_digest: str
+    code_digest: str
+    weights_digest: str | None
+
+
+def identify(config: Config, data_digest: str) -> Identity:
+    """The identity of the training that a configuration asks for."""
+    values = dataclasses.asdict(config)
+    kept = {key: values[key] for key in RELEVANT}
+    code, weights = code_digest(), _weights_digest(config)
+    text = json.dumps([kept, weights, data_digest, code], sort_keys=True)
+    short = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Identity(short, data_digest, code, weights)
+
 
 def signature(config: Config, data_digest: str) -> str:
-    """12 hexadecimal digits over the configuration, the data and the code that matter.
-
-    Left out is what cannot change the result: devices, workers, logging, names, and everything
-    that only evaluation reads.
-    """
-    values = dataclasses.asdict(config)
-    kept = {key: values[key] for key in ("dataset", "seed", "model", "train")}
-    text = json.dumps([kept, _weights_digest(config), data_digest, code_digest()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """The signature alone: the same for the same result."""
+    return identify(config, data_digest).signature
 
 
 def code_digest(root: Path = PROJECT) -> str:

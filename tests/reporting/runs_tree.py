@@ -1,4 +1,4 @@
-"""A small runs/ tree whose figures are computed from real confusion matrices of drawn scenes."""
+"""A small runs/ tree whose figures are those of drawn scenes, written as evaluation writes them."""
 
 import csv
 import json
@@ -12,16 +12,15 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import Config, ModelConfig, TrainConfig
+from pipeline.config import Config, CrfConfig, EvaluateConfig, ModelConfig, TrainConfig
+from pipeline.evaluation.figures import MODES, Cost, Figures
+from pipeline.evaluation.tally import Tally
 
 Labels = NDArray[np.uint8]
 VOID = 255
 #: The second class needs escaping in HTML, Markdown and CSV; the last is never drawn.
 CLASSES = ["background", 'a <b>"bold"</b> & |piped|, class', "ring", "square", "ghost"]
 PALETTE = [(0, 0, 0), (230, 90, 60), (60, 140, 230), (90, 190, 110), (200, 120, 220)]
-CRF = {"w1": 4.0, "sigma_alpha": 67.0, "sigma_beta": 3.0, "w2": 3.0, "sigma_gamma": 1.0,
-       "iterations": 10}  # fmt: skip
-SETTINGS = {"scales": [0.5, 1.0, 1.5], "flip": True, "pad_to": None, "crf": CRF}
 
 
 @dataclass
@@ -103,27 +102,6 @@ def guess(truth: Labels, wrong: float, classes: int, rng: np.random.Generator) -
     return np.where(noise < wrong, other[:height, :width], known).astype(np.uint8)
 
 
-def confusion(truths: Sequence[Labels], guesses: Sequence[Labels], classes: int) -> NDArray[Any]:
-    """Pixels [truth, prediction], void left out."""
-    matrix = np.zeros((classes, classes), dtype=np.int64)
-    for truth, predicted in zip(truths, guesses, strict=True):
-        scored = truth != VOID
-        np.add.at(matrix, (truth[scored], predicted[scored]), 1)
-    return matrix
-
-
-def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """MIoU, pixel accuracy and IoU in percent; None for classes with no pixel."""
-    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    iou = [100 * m / u if u else None for m, u in zip(np.diag(matrix), union, strict=True)]
-    present = [value for value in iou if value is not None]
-    return {
-        "miou": float(np.mean(present)),
-        "pixel_accuracy": float(100 * np.trace(matrix) / matrix.sum()),
-        "iou": {n: None if v is None else float(v) for n, v in zip(classes, iou, strict=True)},
-    }
-
-
 def write_run(
     folder: Path,
     plan: Plan,
@@ -147,28 +125,31 @@ def write_run(
         "device": "cpu",
     }
     (folder / "run.json").write_text(json.dumps(run))
-    modes, shown = {}, {}
-    wrongs = {"single": 0, "single_crf": 1, "ms_flip": 0, "ms_flip_crf": 1}
+    shown = {}
     truths = [truth for _, truth in scenes.values()]
-    for mode, which in wrongs.items():
+    for mode in MODES:
         rng = np.random.default_rng(plan.seed)
-        wrong = plan.wrong[which] * (0.9 if "ms" in mode else 1.0)
-        guesses = [guess(truth, wrong, len(classes), rng) for truth in truths]
-        matrix = confusion(truths, guesses, len(classes))
-        modes[mode], shown[mode] = scores(matrix, classes), guesses
-        path = folder / "evaluation" / f"confusion_{mode}.csv"
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([classes, *matrix.tolist()])
-    write_history(folder / "history.csv", plan.train.iterations, modes["single"]["miou"])
-    figures = {
-        "dataset": dataset, "split": "test", "images": len(scenes), "void": VOID,
-        "classes": list(classes), "palette": [list(map(int, c)) for c in palette], "modes": modes,
-        "cost": {"params_m": plan.params_m, "gmacs": plan.gmacs, "peak_mib": plan.peak_mib,
-                 "ms_per_image": plan.ms_per_image, "size": 129, "device": "cpu"},
-        "settings": SETTINGS,
-    }  # fmt: skip
-    (folder / "evaluation" / "figures.json").write_text(json.dumps(figures))
-    (folder / "metrics.json").write_text(json.dumps({"miou": modes["single"]["miou"]}))
+        wrong = plan.wrong["crf" in mode] * (0.9 if "ms" in mode else 1.0)
+        shown[mode] = [guess(truth, wrong, len(classes), rng) for truth in truths]
+    tally = Tally(len(classes), MODES, VOID)
+    for index, truth in enumerate(truths):
+        tally.add(truth, {mode: guesses[index] for mode, guesses in shown.items()})
+    cost = Cost(plan.params_m, plan.gmacs, plan.peak_mib, plan.ms_per_image, 129, "cpu")
+    figures = Figures(
+        dataset=dataset,
+        split="test",
+        classes=list(classes),
+        palette=[list(map(int, colour)) for colour in palette],
+        ids=list(scenes),
+        tally=tally,
+        cost=cost,
+        evaluate=EvaluateConfig(scales=[0.5, 1.0, 1.5]),
+        crf=CrfConfig(),
+        seconds={"network": 12.3, "crf": 81.0},
+    )
+    figures.write(folder / "evaluation")
+    (folder / "metrics.json").write_text(json.dumps(figures.metrics()))
+    write_history(folder / "history.csv", plan.train.iterations, figures.metrics()["miou"])
     for index, (id_, (image, truth)) in enumerate(list(scenes.items())[:2]):
         (pictures / id_).mkdir()
         Image.fromarray(image).save(pictures / id_ / "image.png")

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from runs_tree import NAMES, Tree, plant
 
-from pipeline.config import CrfConfig, EvaluateConfig
 from pipeline.errors import UserError
-from pipeline.evaluation.confusion import ConfusionMatrix
-from pipeline.evaluation.figures import Cost, Figures
+from pipeline.evaluation.bootstrap import difference_interval, miou_interval
+from pipeline.evaluation.tally import read_counts
 from pipeline.reporting.load import MODES, load_data_set, load_variant, load_variants
 
 
@@ -30,7 +29,7 @@ def test_figures_are_read_unrounded(tree: Tree) -> None:
     assert variant.evaluation is not None and variant.config is not None
     for mode in MODES:
         assert variant.evaluation.modes[mode].miou == written["modes"][mode]["miou"]
-        assert variant.evaluation.confusions[mode].sum() > 0
+        assert variant.evaluation.confusion(mode).sum() > 0
     assert variant.evaluation.cost.gmacs == written["cost"]["gmacs"]
     assert variant.config.model.output_stride == 8
     assert variant.architecture == "DeepLabv3"
@@ -64,27 +63,21 @@ def test_figures_without_metrics_are_of_an_earlier_network(folder: Path) -> None
     assert load_variant("v3-os8", folder).state == "not evaluated"
 
 
-def test_what_the_evaluation_writes_is_understood(folder: Path) -> None:
-    counts = np.array([[50, 2, 0], [3, 40, 0], [0, 0, 0]], dtype=np.int64)
-    matrices = {mode: ConfusionMatrix(3, counts) for mode in MODES}
-    Figures(
-        dataset="tiny",
-        split="val",
-        images=2,
-        void=255,
-        classes=["sky", "tree, with leaves", "tram"],
-        palette=[[0, 0, 0], [0, 99, 0], [99, 0, 0]],
-        matrices=matrices,
-        cost=Cost(params_m=1.5, gmacs=2.5, peak_mib=4.5, ms_per_image=3.5, size=129, device="cpu"),
-        evaluate=EvaluateConfig(),
-        crf=CrfConfig(),
-    ).write(folder / "evaluation")
+def test_what_the_evaluation_counted_comes_with_it(folder: Path) -> None:
     evaluation = load_variant("v3-os8", folder).evaluation
-    assert evaluation is not None and evaluation.crf_gain == 0
-    assert evaluation.cost.peak_mib == 4.5
-    assert evaluation.modes["ms_flip"].miou == matrices["ms_flip"].miou()
-    assert evaluation.modes["single"].iou["tram"] is None
-    assert evaluation.confusions["single"].tolist() == counts.tolist()
+    assert evaluation is not None
+    ids, tally = read_counts(folder / "evaluation" / "counts.npz")
+    assert evaluation.ids == ids == ["scene_0", "scene_1", "scene_2", "scene_3"]
+    assert evaluation.tally == tally and evaluation.images == 4
+    assert np.array_equal(evaluation.confusion("ms_flip"), tally.matrices["ms_flip"].counts)
+    assert evaluation.modes["ms_flip"].miou == tally.matrices["ms_flip"].miou()
+    assert evaluation.modes["single"].fw_iou == tally.matrices["single"].frequency_weighted_iou()
+    images = tally.per_image
+    assert evaluation.modes["single"].interval == miou_interval(images["single"])
+    expected = difference_interval(images["single_crf"], images["single"])
+    assert evaluation.crf_gain_interval == expected
+    assert evaluation.seconds == {"network": 12.3, "crf": 81.0}
+    assert evaluation.held_apart == 0
 
 
 def test_any_key_of_the_run_record_may_be_missing(folder: Path) -> None:
@@ -106,8 +99,7 @@ def test_empty_cells_of_the_history_are_none(folder: Path) -> None:
         ("run.json", "{"),
         ("evaluation/figures.json", "[]"),
         ("evaluation/figures.json", "{}"),
-        ("evaluation/confusion_single.csv", "a,b\n1,2\n"),
-        ("evaluation/confusion_single.csv", "a,b\n1,x\n"),
+        ("evaluation/counts.npz", "a,b\n1,2\n"),
         ("history.csv", "step\n1\n"),
         ("config.yaml", "model: {backbone: vgg99}"),
         ("config.yaml", "just words"),

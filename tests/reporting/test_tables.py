@@ -8,8 +8,8 @@ from pipeline.reporting.tables import (
     confusion_table,
     runs_table,
     settings_table,
-    variants_table,
 )
+from pipeline.reporting.variants import variants_table
 from pipeline.reporting.words import DASH
 
 

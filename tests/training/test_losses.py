@@ -9,9 +9,17 @@ from torch import Tensor, nn
 
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.models.network import Outputs, SegmentationNetwork, build_model
-from pipeline.training.losses import cross_entropy, subsample, total_loss
+from pipeline.training.losses import GlobalBatch, SegmentationLoss, subsample
 
 FULL, COARSE = TrainConfig(upsample_logits=True), TrainConfig(upsample_logits=False)
+VOID = 255
+
+
+def total_loss(
+    network: SegmentationNetwork, outputs: Outputs, labels: Tensor, config: TrainConfig
+) -> Tensor:
+    loss: Tensor = SegmentationLoss(config)(network, outputs, labels)
+    return loss
 
 
 def small(
@@ -39,12 +47,13 @@ def batch(side: int = 65) -> tuple[Tensor, Tensor]:
 # --- cross-entropy
 
 
-def test_void_pixels_neither_count_nor_weigh() -> None:
+@pytest.mark.parametrize("config", [FULL, COARSE])
+def test_void_pixels_neither_count_nor_weigh(config: TrainConfig) -> None:
     scores = torch.randn(2, 3, 4, 5, requires_grad=True)
     labels = torch.randint(3, (2, 4, 5))
-    labels[0, 0], labels[1, :, 2] = 255, 255
-    loss = cross_entropy(scores, labels)
-    valid = labels != 255
+    labels[0, 0], labels[1, :, 2] = VOID, VOID
+    loss = total_loss(small(), Outputs(scores), labels, config)
+    valid = labels != VOID
     plain = -scores.log_softmax(1).permute(0, 2, 3, 1)[valid][
         torch.arange(int(valid.sum())), labels[valid]
     ]
@@ -64,19 +73,67 @@ def test_a_batch_of_void_alone_costs_nothing_and_teaches_nothing(config: TrainCo
     assert all(p.grad is not None and not p.grad.any() for p in network.parameters())
 
 
+@pytest.mark.parametrize("config", [FULL, COARSE])
+def test_classes_weigh_as_in_torchs_cross_entropy(config: TrainConfig) -> None:
+    scores, weights = torch.randn(2, 3, 5, 5), [0.5, 2.0, 0.0]
+    labels = torch.randint(3, (2, 5, 5))
+    labels[0, 0] = VOID
+    loss = SegmentationLoss(config, weights)(small(), Outputs(scores), labels)
+    wanted = F.cross_entropy(scores, labels, torch.tensor(weights), ignore_index=VOID)
+    torch.testing.assert_close(loss, wanted)
+
+
+@pytest.mark.parametrize("upsample", [True, False])
+def test_only_the_hardest_pixels_teach(upsample: bool) -> None:
+    config = TrainConfig(upsample_logits=upsample, ohem=0.25)
+    scores, labels = torch.randn(2, 3, 6, 7, requires_grad=True), torch.randint(3, (2, 6, 7))
+    labels[1, :3] = VOID
+    loss = SegmentationLoss(config)(small(), Outputs(scores), labels)
+    losses = F.cross_entropy(scores, labels, ignore_index=VOID, reduction="none")
+    count = int((labels != VOID).sum()) // 4
+    assert 4 * count != (labels != VOID).sum()  # a quarter that is no whole number of pixels
+    largest = losses.flatten().sort(descending=True).values
+    part = int((labels != VOID).sum()) / 4
+    wanted = (largest[:count].sum() + (part - count) * largest[count]) / part
+    torch.testing.assert_close(loss, wanted)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert int(gradient.any(1).sum()) == count + 1
+
+
+@pytest.mark.parametrize("config", [FULL, COARSE])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+def test_the_parts_of_a_batch_add_up_to_its_mean(
+    config: TrainConfig, weights: list[float] | None
+) -> None:
+    network, (_, labels) = small(), batch()
+    labels[:2, 9:] = VOID  # images that have few pixels to say
+    scores, coarse = torch.randn(4, 3, 5, 5), torch.randn(4, 3, 3, 3)
+    scores[:2] *= 3
+    criterion = SegmentationLoss(config, weights)
+    whole = criterion(network, Outputs(scores, (coarse,)), labels)
+    given = GlobalBatch(labels, criterion)
+    halves = [
+        (Outputs(scores[half], (coarse[half],)), labels[half]) for half in (slice(2), slice(2, 4))
+    ]
+    parts = [criterion(network, *half, given) for half in halves]
+    torch.testing.assert_close(torch.stack(parts).sum(), whole)
+    alone = torch.stack([criterion(network, *half) for half in halves])
+    assert alone.mean().item() != pytest.approx(whole.item(), rel=1e-3)
+
+
 # --- where scores and labels meet
 
 
 def test_labels_are_subsampled_to_the_pixel_that_each_score_is_centred_on() -> None:
     labels = torch.arange(2 * 33 * 17).reshape(2, 33, 17)
-    assert torch.equal(subsample(labels, torch.empty(2, 3, 5, 3)), labels[:, ::8, ::8])
-    assert torch.equal(subsample(labels, labels), labels)
-    assert torch.equal(subsample(labels, torch.empty(1, 1)), labels[:, :1, :1])
+    assert torch.equal(subsample(labels, torch.Size((5, 3))), labels[:, ::8, ::8])
+    assert torch.equal(subsample(labels, labels.shape[-2:]), labels)
+    assert torch.equal(subsample(labels, torch.Size((1, 1))), labels[:, :1, :1])
 
 
 @given(side=st.integers(2, 600), count=st.integers(2, 80))
 def test_subsampled_labels_are_the_nearest_and_keep_the_corners(side: int, count: int) -> None:
-    (row,) = subsample(torch.arange(side).reshape(1, 1, side), torch.empty(1, count))
+    (row,) = subsample(torch.arange(side).reshape(1, 1, side), torch.Size((1, count)))
     taken = row[0].tolist()
     assert (taken[0], taken[-1]) == (0, side - 1)
     for i, pixel in enumerate(taken):
@@ -106,7 +163,7 @@ def test_scores_are_upsampled_as_the_network_upsamples() -> None:
     for align_corners in (True, False):
         network = small(align_corners=align_corners).train()
         loss = total_loss(network, network.outputs(images), labels, FULL)
-        wanted = cross_entropy(network(images), labels)
+        wanted = F.cross_entropy(network(images), labels, ignore_index=VOID)
         torch.testing.assert_close(loss, wanted)
 
 

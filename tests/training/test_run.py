@@ -12,7 +12,6 @@ from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_network, read_checkpoint
-from pipeline.training.callbacks import LastState
 from pipeline.training.run import train_run
 
 SMALL = [
@@ -81,44 +80,6 @@ def test_the_kept_network_predicts_as_the_trained_one_did(
     assert not network.training
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[f"network.{name}"])
-
-
-class StoppedError(Exception):
-    pass
-
-
-def test_an_interrupted_run_goes_on_to_the_same_weights_in_the_same_row(
-    shapes: Prepared, tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train_run(small(), tmp_path / "whole", shapes.folder)
-
-    save = LastState.on_validation_end
-
-    def save_and_stop(self: LastState, trainer: Any, pl_module: Any) -> None:
-        save(self, trainer, pl_module)
-        if trainer.global_step == 4:
-            raise StoppedError
-
-    stopped = tmp_path / "stopped"
-    with monkeypatch.context() as patch:
-        patch.setattr(LastState, "on_validation_end", save_and_stop)
-        with pytest.raises(StoppedError):
-            train_run(small(), stopped, shapes.folder)
-    before = record(stopped)
-    assert not before["finished"]
-    train_run(small(), stopped, shapes.folder)
-    assert record(stopped)["finished"]
-    assert record(stopped)["run_id"] == before["run_id"]
-    assert [row["iteration"] for row in rows(stopped)] == ["2", "4", "6"]
-
-    states = [
-        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("whole", "stopped")
-    ]
-    for name, value in states[0].items():
-        assert torch.equal(value, states[1][name]), name
-    history = MlflowClient(mlflow_store).get_metric_history(before["run_id"], "val/miou")
-    assert [point.step for point in history] == [2, 4, 6]
 
 
 def test_a_run_of_other_settings_is_not_resumed(

@@ -1,7 +1,8 @@
 """The fully connected CRF (Krähenbühl and Koltun, NIPS 2011; v1, section 2.3), fast.
 
-`native/` is the C++ code, `portable.py` the same in numpy where no compiler was at hand, and
-`brute_force.py` the exact inference that both are held against. No torch is needed.
+`native/` is the C++ code, `portable.py` the same in numpy where no compiler was at hand, `tiled.py`
+exact inference on a GPU, and `brute_force.py` what they all are held against. Only `tiled.py` needs
+torch.
 """
 
 from pipeline.inference.dense_crf.brute_force import brute_force

@@ -1,4 +1,4 @@
-"""The dense CRF of an image, by the native code or, where that was not compiled, by numpy."""
+"""The dense CRF of an image: by the native code, by numpy, or by the exact kernels in PyTorch."""
 
 import functools
 import sys
@@ -98,7 +98,7 @@ class DenseCrf:
     Args:
         image: H x W x 3, RGB.
         settings: widths, normalisation and mode hold for good, the rest can be given anew.
-        backend: None: the fastest that is there.
+        backend: of the modes lattice and fast; None: the fastest that is there.
 
     Raises:
         UserError: a sigma is too narrow for the filter, or the backend is not there.
@@ -111,6 +111,12 @@ class DenseCrf:
         image = checked_image(image)
         self.height, self.width = image.shape[:2]
         self.settings = settings
+        self._field: Field
+        if settings.mode == "exact":
+            from pipeline.inference.dense_crf.tiled import TiledField
+
+            self._field = TiledField(image, settings)
+            return
         check_sigmas(settings, self.height, self.width)
         backend = backend or default_backend()
         if backend == "native" and not native_available():
@@ -118,7 +124,7 @@ class DenseCrf:
                 "the dense CRF's native code is not compiled; install the project again with a "
                 "C++ compiler at hand"
             )
-        self._field: Field = (
+        self._field = (
             NativeField(image, settings) if backend == "native" else PortableField(image, settings)
         )
 
@@ -183,7 +189,7 @@ def refine(
         probabilities: C x H x W, the network's softmax.
         image: H x W x 3, RGB.
         settings: weights, widths, iterations, normalisation and mode.
-        backend: None: the fastest that is there.
+        backend: of the modes lattice and fast; None: the fastest that is there.
 
     Returns:
         C x H x W, float32; classes that took no part (`leave_out`) have 0.

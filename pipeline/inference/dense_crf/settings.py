@@ -13,8 +13,9 @@ from pipeline.errors import UserError
 #: `after`: the filtered values are divided by it, as the papers' code is believed to do.
 Normalisation = Literal["symmetric", "after"]
 #: `lattice`: the permutohedral lattice, as pydensecrf; `fast`: the same on a grid of half the size,
-#: whose messages meet the unary term at full size.
-Mode = Literal["lattice", "fast"]
+#: whose messages meet the unary term at full size; `exact`: the kernels themselves, on a GPU (see
+#: `tiled`).
+Mode = Literal["lattice", "fast", "exact"]
 
 #: The least probability of a class: -log 0 is infinite, and infinity spoils the whole map.
 SMALLEST_PROBABILITY = 1e-5

@@ -1,0 +1,46 @@
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.inference.search.grid import Point, Trial, best
+from pipeline.inference.search.surface import draw_surface
+
+
+def trials(axes: tuple[list[float], ...], given: Point) -> list[Trial]:
+    """A first round over a slope, one finer trial, and the given settings."""
+    grid = [Trial(1, Point(*values), 60 + sum(values) / 100) for values in product(*axes)]
+    top = best(grid).point
+    return [Trial(0, given, 60.0), *grid, Trial(2, top._replace(w1=top.w1 - 0.25), 63.0)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "given"),
+    [
+        (([3.0, 4.0], [30.0, 40.0, 60.0], [3.0, 4.0]), Point(4, 40, 3)),
+        (([4.0], [30.0], [3.0]), Point(4, 30, 3)),
+        # Outside the grid, and more cells than have room for their figure.
+        (([3.0], [float(x) for x in range(30, 130, 5)], [3.0, 4.0, 5.0, 6.0, 7.0]), Point(9, 4, 1)),
+    ],
+)
+def test_the_picture_shows_the_found_and_the_given_settings(
+    axes: tuple[list[float], ...], given: Point, tmp_path: Path
+) -> None:
+    scored, path = trials(axes, given), tmp_path / "surface.png"
+    draw_surface(scored, scored[-1], 59.0, "CRF search", path)
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    star = np.abs(pixels - (0xD5, 0x5E, 0x00)).max(axis=2) < 3
+    # Each twice: in its panel and in the legend.
+    assert star.sum() > 400
+    without = tmp_path / "without.png"
+    draw_surface(scored, Trial(2, given, 0.0), 59.0, "CRF search", without)
+    assert without.read_bytes() != path.read_bytes()
+
+
+def test_the_same_search_is_the_same_file(tmp_path: Path) -> None:
+    scored = trials(([3.0, 4.0], [30.0, 40.0], [3.0, 4.0]), Point(4, 40, 3))
+    for name in ("a.png", "b.png"):
+        draw_surface(scored, scored[-1], 59.0, "CRF search", tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
