@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydensecrf.densecrf import DenseCRF2D
 from torch.nn import functional as F
 
-from pipeline.config import ModelConfig
+from pipeline.config import CrfConfig, ModelConfig
 from pipeline.entry import run
 from pipeline.errors import UserError
 from pipeline.evaluation.confusion import ConfusionMatrix
+from pipeline.inference.crf import refine
 from pipeline.inference.dense_crf import Backend, DenseCrfSettings, refine_labels
 from pipeline.models.network import SegmentationNetwork, build_model
 from pipeline.models.weights import load_weights
@@ -134,27 +134,9 @@ def _ours(settings: DenseCrfSettings, mode: str, backend: Backend) -> Refine:
 
 def pydensecrf(case: Case, settings: DenseCrfSettings) -> Labels:
     """The reference, with all classes."""
-    height, width = case.truth.shape
-    field = DenseCRF2D(width, height, CLASSES)
-    clipped = np.clip(case.maps.reshape(CLASSES, -1), 1e-5, 1.0)
-    field.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped)))
-    field.addPairwiseGaussian(sxy=settings.sigma_gamma, compat=settings.w2, **_kind(settings))
-    field.addPairwiseBilateral(
-        sxy=settings.sigma_alpha,
-        srgb=settings.sigma_beta,
-        rgbim=np.array(case.image, order="C"),
-        compat=settings.w1,
-        **_kind(settings),
-    )
-    beliefs = np.asarray(field.inference(settings.iterations))
-    return beliefs.argmax(axis=0).astype(np.uint8).reshape(height, width)
-
-
-def _kind(settings: DenseCrfSettings) -> dict[str, int]:
-    from pydensecrf.densecrf import NORMALIZE_AFTER, NORMALIZE_SYMMETRIC
-
-    after = settings.normalisation == "after"
-    return {"normalization": NORMALIZE_AFTER if after else NORMALIZE_SYMMETRIC}
+    names = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma", "iterations", "normalisation")
+    values = {name: getattr(settings, name) for name in names}
+    return refine(case.image, case.maps, CrfConfig(**values, backend="pydensecrf"))
 
 
 def cached_logits(folder: Path, data: Path, count: int) -> list[Path]:
@@ -210,10 +192,11 @@ def logits_of(network: SegmentationNetwork, image: Labels) -> npt.NDArray[np.flo
 
 def _groups(files: list[Path], size: int) -> Iterator[list[Case]]:
     for start in range(0, len(files), size):
-        yield [_case(file) for file in files[start : start + size]]
+        yield [read_case(file) for file in files[start : start + size]]
 
 
-def _case(file: Path) -> Case:
+def read_case(file: Path) -> Case:
+    """The maps at the image's own size, from a file of `cached_logits`."""
     with np.load(file) as kept:
         image, truth, logits = kept["image"], kept["truth"], kept["logits"]
     scores = torch.from_numpy(logits.astype(np.float32))[None]

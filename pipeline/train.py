@@ -19,6 +19,7 @@ from pipeline.entry import fail, run
 from pipeline.errors import UserError
 from pipeline.paths import CONF, PREPARED
 from pipeline.training.launch import needs_own_process, run_in_own_process
+from pipeline.training.stopping import RESUMABLE, Stopped
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -31,6 +32,9 @@ def train(composed: DictConfig) -> None:
         if job.mode == RunMode.MULTIRUN:
             raise  # Hydra runs the sweep's other jobs, and reports this one at the end.
         fail(str(error))
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        sys.exit(RESUMABLE)  # of a sweep as well: whoever stops a job stops them all
 
 
 def _train(composed: DictConfig, job: HydraConf) -> None:

@@ -1,13 +1,17 @@
 import re
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.composition import load_config
 from pipeline.config import (
     Config,
     ModelConfig,
+    SearchConfig,
     architecture,
     atrous_rates,
     check,
@@ -15,6 +19,7 @@ from pipeline.config import (
 )
 from pipeline.config.model import OUTPUT_STRIDES, output_strides
 from pipeline.errors import UserError
+from pipeline.paths import CONF
 
 
 def test_v3_rates_follow_the_output_stride() -> None:
@@ -105,6 +110,44 @@ def test_a_network_is_evaluated_at_strides_that_exist() -> None:
     config.evaluate.output_stride = 12
     with pytest.raises(UserError, match=r"evaluate\.output_stride=12: one of 4, 8, 16"):
         check(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"images": -1}, "search.images=-1: must be at least 0"),
+        ({"rounds": 0}, "search.rounds=0: must be at least 1"),
+        ({"w1": []}, "search.w1=[]: the values of the first round, each above the one before"),
+        ({"sigma_alpha": [50.0, 40.0]}, "search.sigma_alpha=[50.0, 40.0]: the values of the first"),
+        ({"sigma_beta": [3.0, 3.0]}, "search.sigma_beta=[3.0, 3.0]: the values of the first round"),
+        ({"sigma_beta": [0.0, 3.0]}, "search.sigma_beta=0.0: must be above 0"),
+    ],
+)
+def test_a_search_that_cannot_run_is_refused_in_one_line(
+    settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(named)) as error:
+        check(Config(search=SearchConfig(**settings)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_crf_preset_wins_over_params_yaml_and_experiments_and_a_value_over_the_preset() -> None:
+    ours = load_config([]).crf
+    preset = load_config(["crf=v2_vgg16"]).crf
+    assert (preset.w1, preset.sigma_alpha, preset.sigma_beta) == (4, 65, 3)
+    assert (preset.w2, preset.sigma_gamma, preset.iterations) == (2, 2, 10)
+    assert ours.sigma_alpha != preset.sigma_alpha
+    assert load_config(["+experiment=v2_resnet101_aspp", "crf=v2_vgg16"]).crf == preset
+    assert load_config(["crf=v2_vgg16", "crf.w1=7"]).crf == replace(preset, w1=7.0)
+    # What a preset does not name stays as it was.
+    assert load_config(["crf=v2_vgg16", "crf.backend=fast"]).crf.backend == "fast"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "crf").glob("*.yaml")))
+def test_every_crf_preset_composes(name: str) -> None:
+    values = yaml.safe_load((CONF / "crf" / f"{name}.yaml").read_text())
+    assert set(values) == {"w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma", "iterations"}
+    assert values.items() <= asdict(load_config([f"crf={name}"]).crf).items()
 
 
 @given(crop=st.integers(1, 700), stride=st.sampled_from(OUTPUT_STRIDES))

@@ -5,26 +5,12 @@ out and give the same files.
 """
 
 import hashlib
-import multiprocessing
-import queue
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
-from pipeline.config import Config, EvaluateConfig
-from pipeline.datasets.images import read_image
+from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
-from pipeline.datasets.space import require_space
 from pipeline.errors import UserError
 from pipeline.inference.logits import (
     LOGITS,
@@ -33,45 +19,27 @@ from pipeline.inference.logits import (
     keep_what_fits,
     run_settings,
     write_cost,
-    write_logits,
 )
 from pipeline.inference.measure import measure
-from pipeline.inference.network import Network, on_device
-from pipeline.inference.passes import Pass, Size, passes_of
+from pipeline.inference.network import on_device
+from pipeline.inference.passes import Size, passes_of
 from pipeline.inference.progress import progress
 from pipeline.inference.seconds import Seconds
-from pipeline.inference.whole_image import geometry_of, run_passes
+from pipeline.inference.share import Batch, Job, run_in_processes, run_share
+from pipeline.inference.whole_image import geometry_of
 from pipeline.models.checkpoint import load_network
 from pipeline.models.weights.files import sha256_of
 from pipeline.paths import PROJECT
 
-#: The code that decides the logits, on which the stage depends.
+#: The code that decides the logits: those that other code has left are not gone on with.
 CODE = (
-    "pipeline/inference/infer.py",
     "pipeline/inference/logits.py",
-    "pipeline/inference/network.py",
     "pipeline/inference/passes.py",
+    "pipeline/inference/share.py",
     "pipeline/inference/whole_image.py",
     "pipeline/inference/windows.py",
     "pipeline/models",
 )
-
-Batch = list[str]
-#: Part of the work -> seconds of a share, or why it could not be done.
-Results: TypeAlias = "multiprocessing.Queue[dict[str, float] | UserError]"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a process needs to run its share; it opens the checkpoint itself."""
-
-    checkpoint: Path
-    data: Prepared
-    evaluate: EvaluateConfig
-    folder: Path
-    accelerator: str
-    #: Images that are missing, of all processes.
-    missing: int
 
 
 def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
@@ -119,7 +87,7 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
             parts = run_share(job, batches, network, device, lambda: bar.advance(task))
         else:
             del network, trained
-            parts = _in_processes(
+            parts = run_in_processes(
                 job, batches, trainer.devices, lambda: bar.update(task, completed=_there(folder))
             )
     seconds.add(parts)
@@ -179,158 +147,6 @@ def _size(data: Prepared, id: str) -> Size:
     except OSError as error:
         remedy = "run `dvc repro -f augment`"
         raise UserError(f"{data.label_path(id)}: missing or damaged; {remedy}") from error
-
-
-def run_share(
-    job: Job,
-    batches: Sequence[Batch],
-    network: Network,
-    device: torch.device,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Run the network on some batches and store its scores.
-
-    Args:
-        job: what it is about.
-        batches: ids.
-        network: in evaluation mode, on `device`.
-        device: where it runs.
-        advance: called after each image.
-
-    Returns:
-        Part of the work -> seconds.
-
-    Raises:
-        UserError: an image cannot be read, the network does not fit the data set, its scores are
-            not finite, or the disk has no room for what is to come.
-    """
-    seconds = Seconds()
-    reading = _ahead(lambda batch: [_pixels(job.data, id) for id in batch], batches)
-    for number, batch in enumerate(batches):
-        with seconds.part("reading"):
-            images = [image.to(device).float() / 255 for image in next(reading)]
-        with seconds.part("network"):
-            logits = _run(job, network, images, batch)
-        with seconds.part("storing"):
-            for place, id in enumerate(batch):
-                size = (images[place].shape[-2], images[place].shape[-1])
-                one = {which: values[place] for which, values in logits.items()}
-                write_logits(job.folder, id, size, one)
-                advance()
-        if number == 0:
-            each = file_of(job.folder, batch[0]).stat().st_size
-            require_space([(job.folder, each * (job.missing - len(batch)))], "the logits")
-    return seconds.parts
-
-
-def _pixels(data: Prepared, id: str) -> Tensor:
-    """An image, uint8 3 x H x W."""
-    return torch.from_numpy(read_image(data.image_path(id)).copy()).permute(2, 0, 1)
-
-
-def _ahead(
-    read: Callable[[Batch], list[Tensor]], batches: Sequence[Batch]
-) -> Iterator[list[Tensor]]:
-    """Read every batch in turn, one ahead of what is being worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        coming: Future[list[Tensor]] | None = None
-        for batch in batches:
-            following = reader.submit(read, batch)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
-
-
-def _run(
-    job: Job, network: Network, images: Sequence[Tensor], batch: Batch
-) -> dict[Pass, npt.NDArray[np.float16]]:
-    """N x C x h x w of each pass."""
-    passes, logits = passes_of(job.evaluate), {}
-    for which, scores in run_passes(network, images, job.evaluate, passes):
-        if scores.shape[1] != len(job.data.classes):
-            raise UserError(
-                f"the network has {scores.shape[1]} classes, data set {job.data.name} has "
-                f"{len(job.data.classes)}; train on this data set first"
-            )
-        logits[which] = scores.half().cpu().numpy()
-        if not np.isfinite(logits[which]).all():
-            raise UserError(
-                f"{job.data.image_path(batch[0])}: the network's scores are not finite in 16 bits; "
-                "its training diverged, train again with a lower train.learning_rate"
-            )
-    return logits
-
-
-def _in_processes(
-    job: Job, batches: Sequence[Batch], devices: int, advance: Callable[[], None]
-) -> dict[str, float]:
-    """Share the batches out to one process a device, and wait for them."""
-    # Not fork: a forked copy of a process with threads (torch's, CUDA's) can hang.
-    context = multiprocessing.get_context("spawn")
-    results: Results = context.Queue()
-    processes = [
-        # Daemons: they end with this process, whatever ends it.
-        context.Process(
-            target=_share_of_process,
-            args=(job, batches[rank::devices], rank, devices, results),
-            daemon=True,
-        )
-        for rank in range(devices)
-    ]
-    total = Seconds()
-    try:
-        for process in processes:
-            process.start()
-        for _ in processes:
-            total.add(_next_result(results, processes, advance))
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-    advance()
-    return total.parts
-
-
-def _next_result(
-    results: Results, processes: Sequence[BaseProcess], advance: Callable[[], None]
-) -> dict[str, float]:
-    """The seconds of the share that is done next.
-
-    Raises:
-        UserError: as the process did, or it died.
-    """
-    while True:
-        dead = any(process.exitcode not in (0, None) for process in processes)
-        try:
-            result = results.get(timeout=0.5)
-        except queue.Empty:
-            if dead:
-                raise UserError(
-                    f"trainer.devices={len(processes)}: a process died, most likely for lack of "
-                    "memory; take fewer devices or a smaller evaluate.batch_size, and run the same "
-                    "command again"
-                ) from None
-            advance()
-            continue
-        if isinstance(result, UserError):
-            raise result
-        return result
-
-
-def _share_of_process(
-    job: Job, batches: Sequence[Batch], rank: int, devices: int, results: Results
-) -> None:
-    # Ctrl-C is the main process's matter, which ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(max(1, torch.get_num_threads() // devices))
-    try:
-        trained = load_network(job.checkpoint, job.evaluate.output_stride)
-        network, device = on_device(trained, job.accelerator, rank)
-        results.put(run_share(job, batches, network, device))
-    except UserError as error:
-        results.put(error)
 
 
 def _there(folder: Path) -> int:

@@ -42,6 +42,7 @@ def _best(found: Headline) -> Sentence:
         parts += [(", level with ", False), (found.next.name, True)]
     else:
         parts += [(f", {number(found.lead)} points above ", False), (found.next.name, True)]
+        parts += _certainty(found)
     mine, other = evaluation.cost, evaluation_of(found.next).cost
     costs = []
     if found.gmacs is not None:
@@ -54,22 +55,18 @@ def _best(found: Headline) -> Sentence:
             f"{number(found.milliseconds)} times its time an image "
             f"({number(mine.ms_per_image)} against {number(other.ms_per_image)} ms)"
         )
-    parts.append((f", at {listing(costs)}." if costs else ".", False))
-    return [*parts, *_certainty(found)]
+    return [*parts, (f", at {listing(costs)}." if costs else ".", False)]
 
 
 def _certainty(found: Headline) -> Sentence:
-    """Whether other images of the same kind might turn the lead."""
+    """Where the lead lies, and whether other images of the same kind might turn it."""
     interval = found.lead_interval
-    if interval is None or found.next is None:
+    if interval is None:
         return []
-    within = f"{LEVEL:.0f}{NBSP}% confidence, over the images: {signed_span(interval)}"
-    if not interval.holds(0.0):
-        return [(f" The difference is larger than its uncertainty ({within}).", False)]
-    return [
-        (" The difference is smaller than its uncertainty", True),
-        (f" ({within}): on other images {found.next.name} may be the better.", False),
-    ]
+    within = f" ({LEVEL:.0f}{NBSP}% confidence: {signed_span(interval)})"
+    if interval.holds(0.0):
+        return [(", ", False), ("a difference smaller than its uncertainty", True), (within, False)]
+    return [(within, False)]
 
 
 def _highest(found: Headline) -> Sentence:

@@ -129,7 +129,7 @@ def headline(variants: Sequence[Variant]) -> Headline | None:
         milliseconds=cost_ratio(follower, best, "ms_per_image") if follower else None,
         highest=max(modes, key=lambda pair: evaluation_of(pair[0]).modes[pair[1]].miou),
         crf_gains=(min(gains), max(gains)) if gains else None,
-        crf_uncertain=[v for v in ranked if _may_be_none(evaluation_of(v).crf_gain_interval)],
+        crf_uncertain=[v for v in ranked if _gains_by_chance(evaluation_of(v))],
         seeds=sorted({variant.config.seed for variant in compared if variant.config}),
         elsewhere=[v for v in variants if v.evaluation is not None and v not in compared],
     )
@@ -141,8 +141,10 @@ def difference(before: Variant, after: Variant) -> Interval | None:
     return difference_interval(other, one)
 
 
-def _may_be_none(gain: Interval | None) -> bool:
-    return gain is not None and gain.holds(0.0)
+def _gains_by_chance(evaluation: Evaluation) -> bool:
+    """Whether the CRF changes the figure by less than the images do."""
+    interval = evaluation.crf_gain_interval
+    return bool(evaluation.crf_gain) and interval is not None and interval.holds(0.0)
 
 
 def border_curve(evaluation: Evaluation, mode: str) -> tuple[list[int], NDArray[np.float64]]:

@@ -115,7 +115,7 @@ def _scores() -> list[_Figure]:
     gain = _Figure(
         Column("CRF gain", "points: CRF minus mIoU"),
         lambda evaluation: evaluation.crf_gain,
-        lambda evaluation: signed_span(evaluation.crf_gain_interval),
+        lambda evaluation: signed_span(evaluation.crf_gain_interval, 1),
         signed,
     )
     return [*(_score(mode, column) for mode, column in SCORES.items()), gain]
@@ -142,8 +142,8 @@ def variants_note(variants: Sequence[Variant]) -> str:
     devices = sorted({str(cost.device) for cost in costs})
     return (
         f"GMACs, memory and ms for an image of {listing(sizes)}, ms on {listing(devices)}; "
-        "mIoU in percent, MS + flip: averaged over scales and mirrored images. In small print "
-        f"where a figure lies with {LEVEL:.0f}{NBSP}% confidence, by a bootstrap over the images."
+        "mIoU in percent, MS + flip: averaged over scales and mirrored images. With each goes "
+        f"where it lies with {LEVEL:.0f}{NBSP}% confidence, by a bootstrap over the images."
     )
 
 

@@ -32,17 +32,17 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def span(interval: Interval | None) -> str:
-    """Where a figure lies, such as "61.2 to 64.1"; nothing where it is not known."""
+    """Where a figure lies, low and high with a dash between; nothing where it is not known."""
     if interval is None:
         return ""
-    return f"{number(interval.low, 1)} to {number(interval.high, 1)}"
+    return f"{number(interval.low, 1)}{DASH}{number(interval.high, 1)}"
 
 
-def signed_span(interval: Interval | None) -> str:
+def signed_span(interval: Interval | None, digits: int = 2) -> str:
     """Where a difference lies, such as "-0.20 to +0.61"; nothing where it is not known."""
     if interval is None:
         return ""
-    return f"{signed(interval.low)} to {signed(interval.high)}"
+    return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
 def times(ratio: float | None) -> str:

@@ -30,14 +30,23 @@ def freeze(network: nn.Module) -> None:
         module.eval()
 
 
-def synchronise(network: nn.Module) -> None:
+def synchronise(network: nn.Module, device: torch.device) -> None:
     """Have every batch norm take its statistics over the processes together.
 
     The parameters stay the same tensors, under the same names.
+
+    Args:
+        network: changed in place.
+        device: on which it is trained.
     """
+    if device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm  # it knows timm's batch norms too
+
+        convert_sync_batchnorm(network)
+        return
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
+            if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncedBatchNorm2d):
                 setattr(parent, name, SyncedBatchNorm2d(child))
 
 
@@ -45,8 +54,8 @@ def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-class SyncedBatchNorm2d(nn.SyncBatchNorm):
-    """torch's `SyncBatchNorm`, on the CPU too, where torch has none.
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """What torch's `SyncBatchNorm` is on a GPU, for the CPU, where torch has none.
 
     Every process has to hold equally many pixels.
 
@@ -66,21 +75,8 @@ class SyncedBatchNorm2d(nn.SyncBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """N x C x H x W to the same."""
-        if input.is_cuda:
-            normalised = super().forward(input)
-        elif self.training and process_count() > 1:
-            normalised = self._together(input)
-        else:
-            normalised = F.batch_norm(
-                input,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                self.training,
-                cast(float, self.momentum),
-                self.eps,
-            )
+        together = self.training and process_count() > 1
+        normalised = self._together(input) if together else super().forward(input)
         result: Tensor = self.act(self.drop(normalised))
         return result
 
@@ -101,7 +97,7 @@ class SyncedBatchNorm2d(nn.SyncBatchNorm):
 
 def _moments(input: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's mean and variance over all processes."""
-    variance, mean = torch.var_mean(input.detach().float(), dim=(0, 2, 3), correction=0)
+    variance, mean = torch.var_mean(_precise(input.detach()), dim=(0, 2, 3), correction=0)
     own = torch.stack([mean, variance])
     every = [torch.empty_like(own) for _ in range(process_count())]
     dist.all_gather(every, own)
@@ -109,6 +105,11 @@ def _moments(input: Tensor) -> tuple[Tensor, Tensor]:
     mean = means.mean(0)
     # The variance within the processes and between them: no difference of large squares.
     return mean, variances.mean(0) + (means - mean).square().mean(0)
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class _Normalise(torch.autograd.Function):
@@ -134,8 +135,8 @@ class _Normalise(torch.autograd.Function):
         """As batch norm's (Ioffe and Szegedy, arXiv 1502.03167, section 3), means over all."""
         input, weight, mean, inverse = ctx.saved_tensors
         shape = (1, -1, 1, 1)
-        gradient = outer.float()
-        normalised = (input.float() - mean.view(shape)) * inverse.view(shape)
+        gradient = _precise(outer)
+        normalised = (_precise(input) - mean.view(shape)) * inverse.view(shape)
         of_bias = gradient.sum((0, 2, 3))
         of_weight = (gradient * normalised).sum((0, 2, 3))
         pixels = process_count() * input.numel() // input.shape[1]

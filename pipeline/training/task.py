@@ -86,7 +86,7 @@ class SegmentationTask(LightningModule):
                 f"process(es) times train.accumulate={config.accumulate}"
             )
         if processes > 1 and config.sync_batch_norm and not config.freeze_batch_norm:
-            batch_norm.synchronise(self.network)
+            batch_norm.synchronise(self.network, self.trainer.strategy.root_device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """One change of the weights: images B x 3 x c x c, labels B x c x c.

@@ -1,6 +1,11 @@
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +16,15 @@ from hypothesis import strategies as st
 from pipeline.config import CrfConfig
 from pipeline.errors import UserError
 from pipeline.inference.crf import CrfPool, refine
+from pipeline.inference.dense_crf import DenseCrfSettings, native_available
+from pipeline.inference.dense_crf import refine as refine_beliefs
+from pipeline.paths import PROJECT
+
+SHARED = PROJECT.parent / "shared" / "data"
+REFERENCE = pytest.param(
+    "pydensecrf",
+    marks=pytest.mark.skipif(not find_spec("pydensecrf"), reason="pydensecrf is not installed"),
+)
 
 Image = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -78,6 +92,7 @@ def test_without_pairwise_weights_it_is_the_plain_argmax() -> None:
 def test_every_backend_gives_nearly_the_references_labels(
     backend: str, least: float, normalisation: str
 ) -> None:
+    pytest.importorskip("pydensecrf")
     image, maps = random_case(5, 5, 120, 160)
     reference = refine(
         image, maps, CrfConfig(backend="pydensecrf", normalisation=normalisation, sigma_beta=20)
@@ -102,6 +117,13 @@ def test_the_smallest_images_work(size: tuple[int, int], classes: int) -> None:
     assert refined.shape == size
     assert refined.dtype == np.uint8
     assert refined.max() < classes
+
+
+def test_maps_that_say_nothing_stay_as_they_are() -> None:
+    # As where a whole image is void, and the network was never told what is there.
+    image, _ = random_case(6)
+    beliefs = refine_beliefs(np.full((5, 40, 60), 0.2, np.float32), image, DenseCrfSettings())
+    np.testing.assert_allclose(beliefs, 0.2, atol=1e-4)
 
 
 def test_probabilities_of_exactly_nought_and_one_work() -> None:
@@ -130,6 +152,8 @@ def test_what_is_not_finite_is_named(value: float) -> None:
     ],
 )
 def test_a_sigma_too_narrow_for_the_filter_is_named(backend: str, key: str) -> None:
+    if backend == "pydensecrf":
+        pytest.importorskip("pydensecrf")
     image, maps = random_case(8)
     crf = CrfConfig(backend=backend)
     setattr(crf, key, 1e-6)
@@ -146,15 +170,24 @@ def test_image_of_another_size_or_kind_is_refused() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_pool_gives_the_same_in_the_same_order(workers: int) -> None:
+@pytest.mark.parametrize("backend", ["lattice", "fast", REFERENCE])
+def test_the_pool_gives_the_same_in_the_same_order(backend: str, workers: int) -> None:
     # The first job is the longest, so that the order would change if results came as they end.
     cases = [random_case(seed, 5, 160 // (seed + 1), 120) for seed in range(7)]
-    with CrfPool(CrfConfig(), workers) as pool:
+    crf = CrfConfig(backend=backend)
+    with CrfPool(crf, workers) as pool:
         jobs = ((number, *case) for number, case in enumerate(cases))
         results = list(pool.refine_all(jobs))
     assert [number for number, _ in results] == list(range(7))
     for (_, labels), case in zip(results, cases, strict=True):
-        assert np.array_equal(labels, refine(*case, CrfConfig()))
+        assert np.array_equal(labels, refine(*case, crf))
+
+
+@pytest.mark.skipif(not native_available(), reason="the native code is not compiled")
+def test_this_projects_own_code_runs_in_threads() -> None:
+    with CrfPool(CrfConfig(), 2) as pool:
+        for _ in pool.refine_all((number, *random_case(number)) for number in range(3)):
+            assert not multiprocessing.active_children()
 
 
 def test_only_a_few_jobs_are_drawn_ahead_of_the_results() -> None:
@@ -174,25 +207,106 @@ def test_only_a_few_jobs_are_drawn_ahead_of_the_results() -> None:
     assert max(ahead) == 3
 
 
-def test_an_error_in_a_process_comes_back_as_the_users() -> None:
+@pytest.mark.parametrize("backend", ["lattice", REFERENCE])
+def test_a_workers_error_comes_back_as_the_users(backend: str) -> None:
     image, maps = random_case(1)
     maps[0, 0, 0] = np.nan
-    with pytest.raises(UserError, match="nan for class 0"), CrfPool(CrfConfig(), 1) as pool:
-        list(pool.refine_all([("only", image, maps)]))
+    with pytest.raises(UserError, match="nan for class 0"):
+        with CrfPool(CrfConfig(backend=backend), 1) as pool:
+            list(pool.refine_all([("only", image, maps)]))
 
 
 def test_a_process_that_dies_is_told_in_one_line() -> None:
+    pytest.importorskip("pydensecrf")
     image, maps = random_case(1)
     with pytest.raises(UserError, match=r"trainer\.workers=1: a CRF process died"):
-        with CrfPool(CrfConfig(), 1) as pool:
+        with CrfPool(CrfConfig(backend="pydensecrf"), 1) as pool:
             # More jobs than can be under way, so that some are left when the process dies.
             for _ in pool.refine_all((number, image, maps) for number in range(50)):
-                assert pool._executor is not None
+                assert isinstance(pool._executor, ProcessPoolExecutor)
                 for process in list(pool._executor._processes.values()):
                     process.kill()
                     process.join()
 
 
-def test_the_module_needs_no_torch() -> None:
-    code = "import sys, pipeline.inference.crf; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_pydensecrf_that_is_not_installed_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    image, maps = random_case(1)
+    crf = CrfConfig(backend="pydensecrf")
+    for use in (lambda: refine(image, maps, crf), lambda: CrfPool(crf)):
+        with pytest.raises(UserError, match=r"^crf\.backend=pydensecrf: it is not installed; .*$"):
+            use()
+    assert refine(image, maps, CrfConfig()).shape == image.shape[:2]
+
+
+def test_the_module_needs_neither_torch_nor_pydensecrf() -> None:
+    code = "import sys, pipeline.inference.crf; print({'torch', 'pydensecrf'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+#: Maps as a network's, 3 classes, on a photograph's noise.
+LARGE = """
+import resource, sys
+import numpy as np
+from pipeline.config import CrfConfig
+from pipeline.inference.crf import refine
+
+generator = np.random.default_rng(0)
+rows, columns = np.mgrid[:3000, :4000].astype(np.float32)
+disc = np.hypot(rows - 1500, columns - 2000) < 1000
+image = np.where(disc[..., None], np.uint8((200, 60, 40)), np.uint8((30, 90, 160)))
+image += generator.integers(0, 7, image.shape, dtype=np.uint8)
+maps = np.full((3, 3000, 4000), 0.25, np.float32)
+maps[0] += 0.25 * (columns > 2000)
+maps[1] += 0.25 * (columns <= 2000)
+maps[2, :300] = 0.5
+maps /= maps.sum(axis=0)
+del rows, columns, disc
+before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+labels = refine(image, maps, CrfConfig(backend=sys.argv[1]))
+assert labels.shape == (3000, 4000) and len(np.unique(labels)) > 1
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+
+
+@pytest.mark.skipif(not native_available(), reason="the native code is not compiled")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to read memory from")
+@pytest.mark.parametrize(("backend", "most"), [("lattice", 1.5e9), ("fast", 1.0e9)])
+def test_twelve_million_pixels_take_the_memory_that_is_stated(backend: str, most: float) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, backend], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < most
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not here")
+@pytest.mark.parametrize("normalisation", ["symmetric", "after"])
+def test_on_photographs_it_is_as_pydensecrf(
+    photographs: list[tuple[Image, Maps]], normalisation: str
+) -> None:
+    pytest.importorskip("pydensecrf")
+    changed: dict[str, list[float]] = {"argmax": [], "lattice": [], "fast": []}
+    for image, maps in photographs:
+        wanted = refine(image, maps, CrfConfig(backend="pydensecrf", normalisation=normalisation))
+        changed["argmax"].append(1 - agreement(maps.argmax(0), wanted))
+        for backend in ("lattice", "fast"):
+            ours = refine(image, maps, CrfConfig(backend=backend, normalisation=normalisation))
+            changed[backend].append(1 - agreement(ours, wanted))
+    assert np.mean(changed["lattice"]) < 0.001
+    assert np.mean(changed["lattice"]) < np.mean(changed["fast"]) < np.mean(changed["argmax"])
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Image, Maps]]:
+    """Two of VOC's, with the ready-trained network's maps of 21 classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(PROJECT))
+        benchmark = import_module("benchmarks.crf")
+        files = benchmark.cached_logits(tmp_path_factory.mktemp("logits"), SHARED, 2)
+    cases = [benchmark.read_case(file) for file in files]
+    return [(case.image, case.maps) for case in cases]

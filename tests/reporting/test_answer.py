@@ -1,13 +1,15 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs_tree import NAMES, Tree, plant, write_data_set
+from runs_tree import NAMES, PLANS, Tree, draw_scenes, plant, write_data_set, write_run
 
 from pipeline.reporting.answer import answer, remarks
+from pipeline.reporting.compare import headline
 from pipeline.reporting.load import Variant, load_data_set, load_variants
-from pipeline.reporting.words import number
+from pipeline.reporting.words import number, signed_span
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,63 @@ def test_the_first_sentence_names_the_best_the_next_and_the_cost(tree: Tree) -> 
     assert f"{number(best.miou)} %" in first
     assert f"{number(best.miou - after.miou)} points above {after.name}" in first
     assert "(60.90 against 21.96)" in first and "(213.00 against 96.20 ms)" in first
+
+
+def pair(root: Path, worse: float, better: float, count: int = 6) -> list[Variant]:
+    """Two variants with so many pixels wrong, and a CRF that does nothing for the worse."""
+    scenes = draw_scenes(count)
+    plans = [
+        replace(PLANS[0], name="worse", wrong=(worse, worse)),
+        replace(PLANS[1], name="better", seed=1, wrong=(better, better - 0.001)),
+    ]
+    for plan in plans:
+        write_run(root / plan.name, plan, scenes)
+    return load_variants(["worse", "better"], root)
+
+
+def test_a_lead_smaller_than_its_uncertainty_is_called_so(tmp_path: Path) -> None:
+    # Equally good: the two differ in where they are wrong.
+    variants = pair(tmp_path, 0.2, 0.2, count=12)
+    found = headline(variants)
+    assert found is not None and found.lead_interval is not None and found.next is not None
+    assert found.lead and found.lead_interval.low < 0 < found.lead < found.lead_interval.high
+    first = answer(variants)[0]
+    assert ("a difference smaller than its uncertainty", True) in first
+    within = f" (95\u00a0% confidence: {signed_span(found.lead_interval)})"
+    assert within in "".join(part for part, _ in first)
+
+
+def test_a_lead_larger_than_its_uncertainty_has_its_interval_only(tmp_path: Path) -> None:
+    variants = pair(tmp_path, 0.4, 0.1)
+    found = headline(variants)
+    assert found is not None and found.lead_interval is not None
+    assert found.lead_interval.low > 0
+    assert "uncertainty" not in text(variants)[0]
+    assert (
+        f"above worse (95\u00a0% confidence: {signed_span(found.lead_interval)})"
+        in (text(variants)[0])
+    )
+
+
+def test_a_gain_of_the_crf_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
+    variants = pair(tmp_path, 0.2, 0.1)
+    found = headline(variants)
+    assert found is not None and found.crf_gains is not None
+    # Exactly nothing is no matter of chance; a trace that some images lack is.
+    assert [v.name for v in found.crf_uncertain] == ["better"] and found.crf_gains[1] > 0
+    (said,) = (sentence for sentence in text(variants) if sentence.startswith("The CRF"))
+    assert said.endswith("; for better that is smaller than its uncertainty.")
+
+
+def test_figures_on_other_images_are_not_compared(tmp_path: Path) -> None:
+    scenes = draw_scenes(4)
+    write_run(tmp_path / "all", replace(PLANS[0], name="all"), scenes)
+    fewer = {id: scene for id, scene in scenes.items() if id != "scene_0"}
+    write_run(tmp_path / "apart", replace(PLANS[1], name="apart"), fewer)
+    assert remarks(load_variants(["all", "apart"], tmp_path), None) == [
+        "apart was evaluated on 3 images of the test split of shapes: other images or other "
+        "classes, so it is not compared."
+    ]
 
 
 def test_one_seed_is_said_to_have_no_spread(tree: Tree) -> None:

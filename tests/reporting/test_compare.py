@@ -30,7 +30,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
 
 
 def made(folder: Path, plan: Plan) -> Variant:
-    write_run(folder / plan.name, plan, draw_scenes(1))
+    write_run(folder / plan.name, plan, draw_scenes())
     return load_variant(plan.name, folder / plan.name)
 
 

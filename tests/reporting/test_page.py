@@ -94,7 +94,11 @@ def test_the_figures_on_the_page_are_those_of_the_files(html: Page, tree: Tree) 
         for column, mode in modes.items():
             place = names.index(column)
             assert float(row[place] or "nan") == written["modes"][mode]["miou"]
-            assert shown[place].strip() == f"{written['modes'][mode]['miou']:.2f}"
+            bounds = written["modes"][mode]["miou_ci"]
+            assert shown[place].split() == [
+                f"{written['modes'][mode]['miou']:.2f}",
+                f"{bounds['low']:.1f}{DASH}{bounds['high']:.1f}",
+            ]
         assert float(row[names.index("GMACs")] or "nan") == plan.gmacs
 
 
@@ -147,7 +151,7 @@ def test_links_inside_the_page_lead_somewhere(html: Page) -> None:
 def test_every_picture_says_what_it_is(html: Page) -> None:
     images = [name for tag, name, _ in html.attributes if tag == "img"]
     assert images.count("alt") == images.count("src") > 0
-    assert len([1 for _, name, value in html.attributes if (name, value) == ("role", "img")]) == 4
+    assert len([1 for _, name, value in html.attributes if (name, value) == ("role", "img")]) == 6
 
 
 def test_markdown_has_the_same_table(html: Page, report: Path) -> None:
@@ -155,7 +159,7 @@ def test_markdown_has_the_same_table(html: Page, report: Path) -> None:
     for row in html.tables["variants"][1:]:
         words = [re.sub(r"\s+", " ", cell).strip() for cell in row]
         line = next(line for line in lines if line.startswith(f"| {words[0].split()[0]} "))
-        plain = re.sub(r"\*\*|\((?=rates|sees|not run)|(?<=[nex])\)(?= \|)", "", line)
+        plain = re.sub(r"\*\*|\((?=[rsn+\N{MINUS SIGN}\d])|(?<=[nex\d])\)(?= \|)", "", line)
         assert [cell.strip() for cell in plain.strip("|").split(" | ")] == [
             markdown(word) for word in words
         ]
@@ -164,7 +168,8 @@ def test_markdown_has_the_same_table(html: Page, report: Path) -> None:
 def test_markdown_finds_its_figures(report: Path) -> None:
     targets = re.findall(r"\]\((figures/[^)]+)\)", (report / "report.md").read_text())
     assert {f"figures/{path.name}" for path in (report / "figures").iterdir()} == set(targets)
-    assert {"figures/cost.png", "figures/curves.png", "figures/class_iou.png"} <= set(targets)
+    names = {"cost", "curves", "class_iou", "borders", "confusion"}
+    assert {f"figures/{name}.png" for name in names} <= set(targets)
 
 
 def test_curves_hold_every_validation(report: Path, tree: Tree) -> None:
@@ -206,6 +211,16 @@ def test_no_variant_leaves_the_old_report(tree: Tree, tmp_path: Path) -> None:
         write_report([], tree.runs, tmp_path / "report", tree.prepared)
     assert written.is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_images_held_apart_are_owned_up_to(tree: Tree, tmp_path: Path) -> None:
+    runs = Path(shutil.copytree(tree.runs / "v3-os8", tmp_path / "runs" / "v3-os8")).parent
+    path = runs / "v3-os8" / "evaluation" / "figures.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"held_apart": 25}))
+    written = write_report(["v3-os8"], runs, tmp_path / "report", tree.prepared)
+    said = "; 25 more, on which the CRF's settings were searched, are left out"
+    assert said in written.read_text()
+    assert said in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_many_classes_get_a_picture_of_their_confusions(

@@ -7,6 +7,7 @@ from PIL import Image
 from runs_tree import CLASSES, NAMES, PLANS, plant
 
 from pipeline.reporting import plots
+from pipeline.reporting.compare import evaluation_of
 from pipeline.reporting.load import Variant, load_variants
 
 
@@ -54,8 +55,28 @@ def test_ids_inside_are_the_figures_own(variants: list[Variant]) -> None:
     assert used and set(used) <= set(ids)
 
 
+def test_the_borders_have_a_line_a_variant_and_a_dotted_one_with_the_crf(
+    variants: list[Variant],
+) -> None:
+    figure = plots.borders_plot(variants, ("miou", "gain"))
+    assert figure is not None
+    mious, gains = figure.axes
+    named = {str(line.get_label()): line for line in gains.lines}
+    for plan, (solid, dotted) in zip(
+        PLANS, zip(mious.lines[::2], mious.lines[1::2], strict=True), strict=True
+    ):
+        assert (solid.get_label(), solid.get_color()) == (plan.name, dotted.get_color())
+        assert list(np.asarray(solid.get_xdata())) == list(range(1, 41))
+        before, after = np.asarray(solid.get_ydata()), np.asarray(dotted.get_ydata())
+        np.testing.assert_array_equal(named[plan.name].get_ydata(), after - before)
+    # The widest band of so small a scene is nearly the scene.
+    whole = evaluation_of(variants[0]).modes["single"].miou
+    assert np.asarray(mious.lines[0].get_ydata())[-1] == pytest.approx(whole, abs=0.5)
+
+
 def test_nothing_to_draw_is_no_figure() -> None:
     nobody = [Variant("a")]
+    assert plots.borders_plot(nobody, ("miou",)) is None
     assert plots.cost_plot(nobody, ("gmacs",)) is None
     assert plots.curves_plot(nobody, ("val_miou",)) is None
     assert plots.class_plot(nobody) is None

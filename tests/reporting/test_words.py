@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.evaluation.bootstrap import Interval
 from pipeline.reporting.words import (
     DASH,
     Markdown,
@@ -12,6 +13,8 @@ from pipeline.reporting.words import (
     markdown,
     number,
     signed,
+    signed_span,
+    span,
     times,
 )
 
@@ -28,6 +31,13 @@ def test_differences_carry_their_sign_and_nothing_has_none() -> None:
     assert signed(-1.2) == "\N{MINUS SIGN}1.20"
     assert signed(-0.001) == signed(0.0) == "0.00"
     assert signed(None) == DASH
+
+
+def test_where_a_figure_lies_is_low_to_high() -> None:
+    assert span(Interval(61.24, 63.06)) == f"61.2{DASH}63.1"
+    assert signed_span(Interval(-0.2, 0.61)) == "\N{MINUS SIGN}0.20 to +0.61"
+    assert signed_span(Interval(-0.2, 0.61), 1) == "\N{MINUS SIGN}0.2 to +0.6"
+    assert span(None) == signed_span(None) == ""
 
 
 def test_ratios_lose_digits_as_they_grow() -> None:

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from pipeline.tracking.tracker import Tracker
 def test_evaluation_reopens_the_row_of_training(mlflow_store: str) -> None:
     first = Tracker("data", "variant")
     first.params({"a": 1})
-    first.metrics({"val/miou": 10.0}, step=5)
+    first.points({"val/miou": 10.0}, step=5)
     first.finish()
     second = Tracker("data", "variant", first.run_id)
     second.params({"a": 1, "b": 2})
@@ -33,15 +32,15 @@ def test_a_row_that_was_deleted_from_the_store_is_opened_anew(
 ) -> None:
     tracker = Tracker("data", "variant", "0123456789abcdef0123456789abcdef")
     tracker.metrics({"m": 1.0})
+    tracker.finish()
     assert tracker.run_id != "0123456789abcdef0123456789abcdef"
     assert "opening a new row" in capsys.readouterr().out
 
 
-def test_a_server_that_is_away_costs_a_line_and_seconds_not_the_run(
+def test_a_server_that_is_away_costs_a_line_and_not_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    started = time.monotonic()
     tracker = Tracker("data", "variant")
     tracker.metrics({"m": 1.0})
     tracker.artifact(Path(__file__))
@@ -49,7 +48,7 @@ def test_a_server_that_is_away_costs_a_line_and_seconds_not_the_run(
     assert tracker.run_id is None
     said = capsys.readouterr().err
     assert said.count("warning: MLflow at http://127.0.0.1:9 failed") == 1
-    assert time.monotonic() - started < 60
+    assert said.count("\n") == 1
 
 
 def test_only_the_axes_and_what_was_overridden_are_params() -> None:

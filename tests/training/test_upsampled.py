@@ -9,7 +9,13 @@ from pipeline.training import upsampled
 from pipeline.training.upsampled import upsampled_cross_entropy, upsampled_losses
 
 #: Of the scores and of the labels: enlarged, as they are, one score alone, made smaller.
-SIZES = [((5, 3), (33, 17)), ((3, 4), (20, 19)), ((7, 7), (7, 7)), ((1, 1), (9, 9)), ((9, 5), (4, 3))]
+SIZES = [
+    ((5, 3), (33, 17)),
+    ((3, 4), (20, 19)),
+    ((7, 7), (7, 7)),
+    ((1, 1), (9, 9)),
+    ((9, 5), (4, 3)),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +59,9 @@ def test_it_is_interpolation_and_cross_entropy(
 def test_the_gradient_is_the_losss_slope(align_corners: bool) -> None:
     scores, labels, weights = case((3, 2), (9, 7))
     assert torch.autograd.gradcheck(
-        lambda one: 0.3 * upsampled_cross_entropy(one, labels, weights, align_corners=align_corners),
+        lambda one: (
+            0.3 * upsampled_cross_entropy(one, labels, weights, align_corners=align_corners)
+        ),
         scores,
     )
 

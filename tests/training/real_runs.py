@@ -1,0 +1,120 @@
+"""Real trainings in processes of their own, to be killed.
+
+The processes are forked from one that has imported everything, so that each costs a moment.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SMALL = (
+    "model.rates=[1,2,4]",
+    "model.aspp_channels=16",
+    "model.width=0.25",
+    "train.crop_size=65",
+    "train.batch_size=2",
+    "train.iterations=6",
+    "train.validate_every=2",
+    "trainer.workers=0",
+    "trainer.accelerator=cpu",
+    "trainer.save_minutes=0",
+)
+
+multiprocessing.set_forkserver_preload(["pipeline.training.run", "mlflow", "pipeline.train"])
+
+
+class RealRun:
+    """`python -m pipeline.train` in a folder, as often as it takes.
+
+    Args:
+        folder: the run's.
+        prepared: the training-ready set's.
+        store: MLflow's URI.
+    """
+
+    def __init__(self, folder: Path, prepared: Path, store: str, *overrides: str) -> None:
+        self.folder = folder
+        self.overrides = [*SMALL, *overrides]
+        self.prepared = prepared
+        self.store = store
+        self.said = folder.parent / f"{folder.name}.txt"
+
+    def start(self, *overrides: str, limits: dict[int, int] | None = None) -> BaseProcess:
+        """A process that trains.
+
+        Args:
+            overrides: for this time.
+            limits: resource limits, by number.
+        """
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=self._train, args=([*overrides], limits or {}))
+        process.start()
+        return process
+
+    def run(self, *overrides: str, limits: dict[int, int] | None = None) -> int:
+        """The exit code of a process that is left alone."""
+        process = self.start(*overrides, limits=limits)
+        process.join()
+        assert process.exitcode is not None
+        return process.exitcode
+
+    def _train(self, overrides: list[str], limits: dict[int, int]) -> None:
+        import resource
+
+        from pipeline import composition, entry, train
+
+        for number, limit in limits.items():
+            resource.setrlimit(number, (limit, limit))
+        self.said.parent.mkdir(parents=True, exist_ok=True)
+        output = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.environ["MLFLOW_TRACKING_URI"] = self.store
+        # Processes that end themselves without leaving anything behind are not pytest's.
+        values = self.said.parent / "params"
+        values.mkdir(exist_ok=True)
+        shutil.copy(Path(__file__).parent.parent / "params.yaml", values)
+        composition.PROJECT = values
+        train.PREPARED = self.prepared.parent
+        torch.set_num_threads(1)
+        sys.argv = ["train", *self.overrides, *overrides, f"hydra.run.dir={self.folder}"]
+        entry.run(train.main)
+
+    def output(self) -> str:
+        """What all processes printed."""
+        return self.said.read_text()
+
+    def record(self) -> dict[str, Any]:
+        """run.json."""
+        content: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return content
+
+    def rows(self) -> list[dict[str, str]]:
+        """history.csv."""
+        with open(self.folder / "history.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def history(self) -> str:
+        """history.csv as it stands."""
+        return (self.folder / "history.csv").read_text()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Of last.ckpt: the network's and the optimiser's."""
+        saved = torch.load(self.folder / "last.ckpt", weights_only=True)
+        momentum = saved["optimizer_states"][0]["state"]
+        return saved["state_dict"] | {
+            f"momentum.{key}": value["momentum_buffer"] for key, value in momentum.items()
+        }
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors are equal bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
