@@ -114,7 +114,7 @@ def copied(folder: Path) -> Copy:
     for built in (PROJECT / "pipeline").rglob("*.so"):
         shutil.copy2(built, root / built.relative_to(PROJECT))
     (root / "dvc.lock").unlink(missing_ok=True)
-    values = {"dataset": "shapes", "seed": 0, "variants": {"dvc": [*SMALL, *CASES["plain"]]}}
+    values = {"dataset": "shapes", "seed": 0, "variants": {"repro": [*SMALL, *CASES["plain"]]}}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     manifest = root / "data" / "manifests" / "shapes.yaml"
     content = yaml.safe_load(manifest.read_text())
@@ -162,9 +162,9 @@ def cases(copy: Copy) -> list[Case]:
         killed = copy.root / "soak" / f"{name}-killed"
         command = train_command(killed, killed.name, *CASES[name])
         found.append(Case(name, copy.root / "soak" / name, killed, command, killed.name))
-    repro = ("dvc", "repro", "train@dvc")
+    repro = ("dvc", "repro", "train@repro")
     whole = copy.root / "soak" / "plain"
-    return [*found, Case("dvc repro", whole, copy.root / "runs" / "dvc", repro, "dvc")]
+    return [*found, Case("dvc repro", whole, copy.root / "runs" / "repro", repro, "repro")]
 
 
 def kill_and_resume(copy: Copy, case: Case, seconds: float, kills: int, log: Path) -> int:

@@ -46,8 +46,9 @@ def miou_interval(
 ) -> Interval | None:
     """The confidence interval of mIoU in percent.
 
-    A class that no image of a resample shows is absent from that resample's mean. Over few images
-    the interval is too narrow, as any bootstrap.
+    A class that no image of a resample shows is absent from that resample's mean, as it would be
+    from a split that lacks it: where a class hangs on one or two images, so does the figure, and
+    the interval is wide and lopsided. Over few images it is too narrow, as any bootstrap.
 
     Args:
         counts: by image.

@@ -21,7 +21,6 @@ from PIL import Image
 from pipeline.errors import UserError
 
 Labels = npt.NDArray[np.uint8]
-Palette = Sequence[Sequence[int]]
 
 #: In the order of their numbers.
 VOC_CLASSES = (
@@ -48,8 +47,10 @@ class Server:
     member: str
     #: Class -> the number that the server has for it.
     numbers: dict[str, int]
-    #: Whether the PNGs carry the palette.
+    #: Whether the PNGs carry VOC's palette.
     coloured: bool
+    #: What an image's file name has after its id, without the ending.
+    image_tail: str
     #: Images of its test set; with fewer it gives no score.
     images: int
 
@@ -60,6 +61,7 @@ SERVERS = {
         member="results/VOC2012/Segmentation/comp6_test_cls/{id}.png",
         numbers={name: number for number, name in enumerate(VOC_CLASSES)},
         coloured=True,
+        image_tail="",
         images=1456,
     ),
     "cityscapes": Server(
@@ -67,9 +69,35 @@ SERVERS = {
         member="{id}_pred_labelIds.png",
         numbers=CITYSCAPES_IDS,
         coloured=False,
+        image_tail="_leftImg8bit",
         images=1525,
     ),
 }
+
+
+def find_server(name: str) -> Server:
+    """What a server expects.
+
+    Raises:
+        UserError: there is no such server.
+    """
+    if name not in SERVERS:
+        raise UserError(f"server={name}: one of {', '.join(SERVERS)}")
+    return SERVERS[name]
+
+
+def voc_palette() -> npt.NDArray[np.uint8]:
+    """The colours of the development kit's VOClabelcolormap, 256 x 3.
+
+    The lowest three bits of a number are the highest bits of red, green and blue, the next three
+    the next highest.
+    """
+    numbers, colours = np.arange(256), np.zeros((256, 3), np.uint8)
+    for channel in range(3):
+        for triple in range(3):
+            bit = numbers >> (3 * triple + channel) & 1
+            colours[:, channel] |= (bit << (7 - triple)).astype(np.uint8)
+    return colours
 
 
 def write_submission(
@@ -77,7 +105,6 @@ def write_submission(
     folder: Path,
     predictions: Iterable[tuple[str, Labels]],
     classes: Sequence[str],
-    palette: Palette,
 ) -> tuple[Path, int]:
     """Write the archive of a server, whole or not at all; memory does not grow with the images.
 
@@ -86,7 +113,6 @@ def write_submission(
         folder: where the archive is written.
         predictions: (id, H x W class numbers) at the image's own size; drawn one by one.
         classes: names by class number.
-        palette: RGB by class number.
 
     Returns:
         The archive, and how many images are in it; SERVERS[server].images is a whole test set.
@@ -94,16 +120,14 @@ def write_submission(
     Raises:
         UserError: there is no such server, it does not know a class, or an id comes twice.
     """
-    if server not in SERVERS:
-        raise UserError(f"server={server}: one of {', '.join(SERVERS)}")
-    expected = SERVERS[server]
+    expected = find_server(server)
     numbers = _numbers(server, expected, classes)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / expected.archive
     beside = path.with_name(f"{path.name}.partial")
     pack = _pack_zip if path.suffix == ".zip" else _pack_tar
     try:
-        count = pack(beside, _members(expected, predictions, numbers, palette))
+        count = pack(beside, _members(expected, predictions, numbers))
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -125,11 +149,9 @@ def _members(
     expected: Server,
     predictions: Iterable[tuple[str, Labels]],
     numbers: Labels,
-    palette: Palette,
 ) -> Iterable[tuple[str, bytes]]:
     """Name inside the archive and content, of each image."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[numbers] = palette
+    palette = voc_palette().tobytes()
     seen: set[str] = set()
     for id, labels in predictions:
         if id in seen:
@@ -137,7 +159,7 @@ def _members(
         seen.add(id)
         picture = Image.fromarray(numbers[labels])
         if expected.coloured:
-            picture.putpalette(colours.tobytes())
+            picture.putpalette(palette)
         content = io.BytesIO()
         picture.save(content, "PNG")
         yield expected.member.format(id=id), content.getvalue()

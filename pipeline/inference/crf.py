@@ -1,19 +1,12 @@
-"""The fully connected CRF on top of the network's probabilities, many images side by side.
+"""The fully connected CRF on top of the network's probabilities, by the backend that is wanted.
 
 v1 (arXiv 1412.7062), section 2.3; Krähenbühl and Koltun, NIPS 2011. This module needs no torch,
-except for the backend `exact`: the processes of `CrfPool` start in a fraction of a second and hold
-little memory.
+except for the backend `exact`.
 """
 
-import multiprocessing
 import os
-import signal
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from types import ModuleType, TracebackType
-from typing import TypeVar, cast
+from types import ModuleType
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +25,6 @@ from pipeline.inference.dense_crf.settings import (
     SMALLEST_PROBABILITY,
     check_finite,
 )
-
-Ticket = TypeVar("Ticket")
 
 
 def refine(
@@ -129,90 +120,8 @@ def _check_sigmas(crf: CrfConfig, side: int) -> None:
             )
 
 
-class CrfPool:
-    """Workers that refine one image after another, at most `in_flight` at a time.
-
-    The results come in the order of the jobs. The workers are threads, for this project's own code
-    leaves Python's lock alone; pydensecrf and the numpy code hold it, and get processes. Use the
-    pool in a `with` block, and from a main module whose heavy imports stand inside functions: every
-    process imports the main module's top.
-
-    Args:
-        crf: the settings, the same for all images.
-        workers: threads or processes; 0 refines in the caller's thread; None: one a core.
-        in_flight: jobs handed out and not yet given back, which bounds the memory; None: two more
-            than there are workers, so that none waits while the caller prepares the next.
-
-    Raises:
-        UserError: pydensecrf is wanted and not installed.
-    """
-
-    def __init__(
-        self, crf: CrfConfig, workers: int | None = None, in_flight: int | None = None
-    ) -> None:
-        self.crf = crf
-        self.workers = cores() if workers is None else workers
-        self.in_flight = self.workers + 2 if in_flight is None else max(1, in_flight)
-        self._executor: Executor | None = None
-        if crf.backend == "pydensecrf":
-            _pydensecrf()
-
-    def __enter__(self) -> "CrfPool":
-        if self.workers and _releases_lock(self.crf):
-            self._executor = ThreadPoolExecutor(self.workers, "crf")
-        elif self.workers:
-            # Not fork: a forked copy of a process with threads (torch's, CUDA's) can hang.
-            self._executor = ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-            )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
-
-    def refine_all(
-        self, jobs: Iterable[tuple[Ticket, npt.NDArray[np.uint8], npt.NDArray[np.float32]]]
-    ) -> Iterator[tuple[Ticket, npt.NDArray[np.uint8]]]:
-        """Refine every job, in order; jobs are drawn only as the earlier ones come back.
-
-        Args:
-            jobs: (ticket, image, probabilities), which nobody writes to any more; the ticket
-                stays in this process and comes back with the labels.
-
-        Raises:
-            UserError: as `refine`, or a process died.
-        """
-        if self._executor is None:
-            for ticket, image, probabilities in jobs:
-                yield ticket, refine(image, probabilities, self.crf)
-            return
-        waiting: deque[tuple[Ticket, Future[npt.NDArray[np.uint8]]]] = deque()
-        try:
-            for ticket, image, probabilities in jobs:
-                job = self._executor.submit(refine, image, probabilities, self.crf)
-                waiting.append((ticket, job))
-                if len(waiting) >= self.in_flight:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"trainer.workers={self.workers}: a CRF process died, most likely for lack of "
-                "memory; take fewer workers (0 runs the CRF in the main process)"
-            ) from error
-
-
-def _releases_lock(crf: CrfConfig) -> bool:
-    """Whether threads run side by side."""
+def releases_lock(crf: CrfConfig) -> bool:
+    """Whether `refine` leaves Python's lock alone, so that threads run side by side."""
     return crf.backend == "exact" or (crf.backend in ("lattice", "fast") and native_available())
 
 
@@ -221,8 +130,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the main process, which ends the pool; otherwise each prints a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: bool
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Call a function on every item; the results come in the order of the items.
 
     Items are drawn only as the earlier ones come back, so memory does not grow with their number.

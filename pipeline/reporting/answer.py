@@ -11,7 +11,7 @@ from pipeline.reporting.compare import (
     seed_spread,
 )
 from pipeline.reporting.load import MODES, DataSet, Variant
-from pipeline.reporting.words import NBSP, listing, number, signed, signed_span
+from pipeline.reporting.words import NBSP, listing, number, signed, signed_span, span
 
 #: Parts of a sentence: (text, whether it is stressed).
 Sentence = list[tuple[str, bool]]
@@ -37,7 +37,9 @@ def _best(found: Headline) -> Sentence:
         (" at a single scale without CRF", False),
     ]
     if found.next is None or found.lead is None:
-        return [*parts, (".", False)]
+        interval = evaluation.modes["single"].interval
+        within = f" ({span(interval)} with {LEVEL:.0f}{NBSP}% confidence)" if interval else ""
+        return [*parts, (f"{within}.", False)]
     if found.lead == 0:
         parts += [(", level with ", False), (found.next.name, True)]
     else:
@@ -112,8 +114,12 @@ def _crf(found: Headline) -> Sentence:
         return []
     least, most = (signed(gain) for gain in found.crf_gains)
     gains = most if least == most else f"{least} to {most}"
-    names = listing([variant.name for variant in found.crf_uncertain])
-    doubt = f"; for {names} that is smaller than its uncertainty" if names else ""
+    names = [variant.name for variant in found.crf_uncertain]
+    doubt = ""
+    if len(names) == found.compared:
+        doubt = ", which is smaller than its uncertainty"
+    elif names:
+        doubt = f"; for {listing(names)} that is smaller than its uncertainty"
     return [(f"The CRF changes mIoU by {gains} points{doubt}.", False)]
 
 

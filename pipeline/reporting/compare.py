@@ -77,6 +77,8 @@ class Headline:
 
     best: Variant
     evaluation: Evaluation
+    #: How many variants are compared.
+    compared: int
     next: Variant | None
     lead: float | None
     #: Where the lead lies, by the images.
@@ -122,6 +124,7 @@ def headline(variants: Sequence[Variant]) -> Headline | None:
     return Headline(
         best=best,
         evaluation=evaluation_of(best),
+        compared=len(compared),
         next=follower,
         lead=best.miou - follower.miou if follower else None,
         lead_interval=difference(follower, best) if follower else None,

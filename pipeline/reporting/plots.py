@@ -94,14 +94,17 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def cost_plot(variants: Sequence[Variant], costs: Sequence[str]) -> Figure | None:
-    """MIoU against cost, one panel for each of `costs` (keys of COSTS), with the Pareto front."""
+    """MIoU against cost, one panel for each of `costs` (keys of COSTS), with the Pareto front.
+
+    None where there are not two variants to compare.
+    """
     compared = comparable(variants)
     known = [
         cost
         for cost in costs
         if any(getattr(evaluation_of(v).cost, cost) is not None for v in compared)
     ]
-    if not known:
+    if not known or len(compared) < 2:
         return None
     with matplotlib.rc_context(_STYLE):
         figure, panels = _panels(len(known))
@@ -196,17 +199,19 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def curves_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | None:
-    """Learning curves, one panel for each of `what` ("val_miou", "train_loss")."""
-    if not any(variant.history for variant in variants):
+    """Learning curves, one panel for each of `what` ("val_miou", "train_loss").
+
+    None where nothing has two points to join.
+    """
+    what = [column for column in what if any(len(_curve(v, column)) > 1 for v in variants)]
+    if not what:
         return None
     words = {"val_miou": "mIoU on val, %", "train_loss": "training loss"}
     with matplotlib.rc_context(_STYLE):
         figure, panels = _panels(len(what), legend_rows=math.ceil(len(variants) / 2))
         for axes, column in zip(panels, what, strict=True):
             for index, variant in enumerate(variants):
-                rows = [(row.iteration, getattr(row, column)) for row in variant.history]
-                known = [(x, y) for x, y in rows if y is not None]
-                if known:
+                if known := _curve(variant, column):
                     axes.plot(*zip(*known, strict=True), ms=4.5, lw=1.6, label=variant.name,
                               mfc="none", **look(index))  # fmt: skip
             axes.set_xlabel("iteration")
@@ -215,6 +220,12 @@ def curves_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | No
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2 * len(what), fontsize=9)
     return figure
+
+
+def _curve(variant: Variant, column: str) -> list[tuple[int, float]]:
+    """The validations of a variant that have a figure in this column."""
+    rows = [(row.iteration, getattr(row, column)) for row in variant.history]
+    return [(x, y) for x, y in rows if y is not None]
 
 
 def borders_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | None:

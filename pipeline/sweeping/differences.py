@@ -20,7 +20,7 @@ def md5(content: bytes) -> str:
 
 
 def settings_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`train.learning_rate 0.1 -> 0.05`, a line for each key that differs.
+    """`train.learning_rate 0.1 -> 0.05`, a line for each key that differs, one for all new keys.
 
     Args:
         before: the resolved settings of the last run; sections that it has not are not compared.
@@ -31,13 +31,12 @@ def settings_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     new = _flat({key: value for key, value in now.items() if key in before})
     changes = []
     for key in [*new, *(key for key in old if key not in new)]:
-        if key not in old:
-            changes.append(f"{key} is new: {_word(new[key])}")
-        elif key not in new:
+        if key in old and key not in new:
             changes.append(f"{key} is gone")
-        elif old[key] != new[key]:
+        elif key in old and old[key] != new[key]:
             changes.append(f"{key} {_word(old[key])} -> {_word(new[key])}")
-    return changes
+    added = [key for key in new if key not in old]
+    return changes + ([f"new keys: {', '.join(added)}"] if added else [])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,6 +11,9 @@ from rich.text import Text
 
 from pipeline.sweeping.scheduler import DONE, FAILED, RUNS, STOPPED, WAITS, Pending
 
+#: Beside the variant's name.
+COLUMNS = ("Where", "Stage", "Iteration", "Val mIoU", "Left")
+WORDS = ("Where", "Stage")
 STYLES = {WAITS: "dim", RUNS: "", DONE: "green", FAILED: "red", STOPPED: "yellow"}
 
 
@@ -35,9 +38,9 @@ class LiveScreen:
 
     def show(self, variants: Sequence[Pending], news: Sequence[Pending]) -> None:
         """Draw the table."""
-        self._live.update(
-            as_table(variants, self._console.height - 3, time.time() - self._started), refresh=True
-        )
+        width, height = self._console.size
+        table = as_table(variants, width, height - 3, time.time() - self._started)
+        self._live.update(table, refresh=True)
 
     def say(self, line: str) -> None:
         """A line above the table."""
@@ -63,14 +66,21 @@ class PlainScreen:
         print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 
-def as_table(variants: Sequence[Pending], height: int, elapsed: float) -> Table:
+def as_table(variants: Sequence[Pending], width: int, height: int, elapsed: float) -> Table:
     """The variants in their order; where not all fit, those that run come first.
 
     Args:
         variants: all of them.
-        height: lines there are for them.
+        width: characters there are for a line.
+        height: lines there are for variants.
         elapsed: seconds since the start.
     """
+    order = {RUNS: 0, WAITS: 1, FAILED: 2, STOPPED: 2, DONE: 3}
+    shown = list(variants)
+    if len(shown) > height:
+        kept = sorted(shown, key=lambda pending: order[pending.state])[: max(1, height)]
+        shown = [pending for pending in shown if pending in kept]
+    rows = [_cells(pending) for pending in shown]
     done = sum(pending.state not in (WAITS, RUNS) for pending in variants)
     table = Table(
         box=None,
@@ -80,18 +90,13 @@ def as_table(variants: Sequence[Pending], height: int, elapsed: float) -> Table:
         caption=f"{done} of {len(variants)} ended, {clock(elapsed)}{_hidden(variants, height)}",
         caption_justify="left",
     )
-    table.add_column("Variant", overflow="ellipsis", no_wrap=True)
-    table.add_column("Where", no_wrap=True)
-    table.add_column("Stage", no_wrap=True)
-    for name in ("Iteration", "Val mIoU", "Left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    order = {RUNS: 0, WAITS: 1, FAILED: 2, STOPPED: 2, DONE: 3}
-    shown = list(variants)
-    if len(shown) > height:
-        kept = sorted(shown, key=lambda pending: order[pending.state])[: max(1, height)]
-        shown = [pending for pending in shown if pending in kept]
-    for pending in shown:
-        table.add_row(pending.variant, *_cells(pending), style=STYLES[pending.state])
+    # A long name gives way, the figures do not.
+    taken = sum(max(map(len, column)) + 2 for column in zip(COLUMNS, *rows, strict=True))
+    table.add_column("Variant", no_wrap=True, max_width=max(8, width - taken - 2))
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
+    for pending, cells in zip(shown, rows, strict=True):
+        table.add_row(pending.variant, *cells, style=STYLES[pending.state])
     return table
 
 
@@ -110,8 +115,7 @@ def _hidden(variants: Sequence[Pending], height: int) -> str:
 def _cells(pending: Pending) -> tuple[str, ...]:
     job = pending.job
     if job is None:
-        wait = f"after {pending.after}" if pending.after and pending.state == WAITS else ""
-        return ("", wait or pending.state, "", "", "")
+        return ("", pending.state, "", "", "")
     progress = job.progress
     iteration = f"{progress.iteration}/{progress.iterations}" if progress.iteration else ""
     miou = "" if math.isnan(progress.miou) else f"{progress.miou:.2f}"

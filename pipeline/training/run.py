@@ -119,11 +119,14 @@ def _close_unfinished(
     """Mark the run as failed, or as stopped, as far as a full disk lets it."""
     stopped = isinstance(error, (Stopped, KeyboardInterrupt))
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    ending = record | {"stopped" if stopped else "failed": said}
+    # A node that is taken away may not wait for the row: the first line is for it.
     with contextlib.suppress(OSError):
-        ending = {"stopped": said} if stopped else {"failed": said}
-        write_json(folder / "run.json", record | {"run_id": tracker.run_id} | ending)
+        write_json(folder / "run.json", ending | {"run_id": tracker.run_id})
     with contextlib.suppress(OSError):
         tracker.finish("KILLED" if stopped else "FAILED")
+    with contextlib.suppress(OSError):
+        write_json(folder / "run.json", ending | {"run_id": tracker.run_id})
 
 
 def _learn_from(

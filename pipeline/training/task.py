@@ -80,7 +80,7 @@ class SegmentationTask(LightningModule):
             UserError: a process's share of a batch cannot be cut into `train.accumulate` parts.
         """
         processes, config = self.trainer.world_size, self.config
-        if config.batch_size % (processes * config.accumulate):
+        if self.trainer.state.fn == "fit" and config.batch_size % (processes * config.accumulate):
             raise UserError(
                 f"train.batch_size={config.batch_size}: must be a multiple of the {processes} "
                 f"process(es) times train.accumulate={config.accumulate}"

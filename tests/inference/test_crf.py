@@ -1,10 +1,6 @@
-import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +11,12 @@ from hypothesis import strategies as st
 
 from pipeline.config import CrfConfig
 from pipeline.errors import UserError
-from pipeline.inference.crf import CrfPool, refine
+from pipeline.inference.crf import refine, releases_lock
 from pipeline.inference.dense_crf import DenseCrfSettings, native_available
 from pipeline.inference.dense_crf import refine as refine_beliefs
 from pipeline.paths import PROJECT
 
 SHARED = PROJECT.parent / "shared" / "data"
-REFERENCE = pytest.param(
-    "pydensecrf",
-    marks=pytest.mark.skipif(not find_spec("pydensecrf"), reason="pydensecrf is not installed"),
-)
 
 Image = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -169,76 +161,24 @@ def test_image_of_another_size_or_kind_is_refused() -> None:
         refine(image.astype(np.float32), maps, CrfConfig())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("backend", ["lattice", "fast", REFERENCE])
-def test_the_pool_gives_the_same_in_the_same_order(backend: str, workers: int) -> None:
-    # The first job is the longest, so that the order would change if results came as they end.
-    cases = [random_case(seed, 5, 160 // (seed + 1), 120) for seed in range(7)]
-    crf = CrfConfig(backend=backend)
-    with CrfPool(crf, workers) as pool:
-        jobs = ((number, *case) for number, case in enumerate(cases))
-        results = list(pool.refine_all(jobs))
-    assert [number for number, _ in results] == list(range(7))
-    for (_, labels), case in zip(results, cases, strict=True):
-        assert np.array_equal(labels, refine(*case, crf))
-
-
-@pytest.mark.skipif(not native_available(), reason="the native code is not compiled")
-def test_this_projects_own_code_runs_in_threads() -> None:
-    with CrfPool(CrfConfig(), 2) as pool:
-        for _ in pool.refine_all((number, *random_case(number)) for number in range(3)):
-            assert not multiprocessing.active_children()
-
-
-def test_only_a_few_jobs_are_drawn_ahead_of_the_results() -> None:
-    drawn = 0
-
-    def jobs() -> Iterator[tuple[int, Image, Maps]]:
-        nonlocal drawn
-        for seed in range(12):
-            drawn += 1
-            yield seed, *random_case(seed)
-
-    ahead = []
-    with CrfPool(CrfConfig(), workers=1, in_flight=3) as pool:
-        for given_back, _ in enumerate(pool.refine_all(jobs())):
-            ahead.append(drawn - given_back)
-    assert drawn == 12
-    assert max(ahead) == 3
-
-
-@pytest.mark.parametrize("backend", ["lattice", REFERENCE])
-def test_a_workers_error_comes_back_as_the_users(backend: str) -> None:
-    image, maps = random_case(1)
-    maps[0, 0, 0] = np.nan
-    with pytest.raises(UserError, match="nan for class 0"):
-        with CrfPool(CrfConfig(backend=backend), 1) as pool:
-            list(pool.refine_all([("only", image, maps)]))
-
-
-def test_a_process_that_dies_is_told_in_one_line() -> None:
-    pytest.importorskip("pydensecrf")
-    image, maps = random_case(1)
-    with pytest.raises(UserError, match=r"trainer\.workers=1: a CRF process died"):
-        with CrfPool(CrfConfig(backend="pydensecrf"), 1) as pool:
-            # More jobs than can be under way, so that some are left when the process dies.
-            for _ in pool.refine_all((number, image, maps) for number in range(50)):
-                assert isinstance(pool._executor, ProcessPoolExecutor)
-                for process in list(pool._executor._processes.values()):
-                    process.kill()
-                    process.join()
-
-
 def test_pydensecrf_that_is_not_installed_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     image, maps = random_case(1)
     crf = CrfConfig(backend="pydensecrf")
-    for use in (lambda: refine(image, maps, crf), lambda: CrfPool(crf)):
-        with pytest.raises(UserError, match=r"^crf\.backend=pydensecrf: it is not installed; .*$"):
-            use()
+    with pytest.raises(UserError, match=r"^crf\.backend=pydensecrf: it is not installed; .*$"):
+        refine(image, maps, crf)
     assert refine(image, maps, CrfConfig()).shape == image.shape[:2]
+
+
+def test_only_the_compiled_code_and_torch_let_threads_run_side_by_side() -> None:
+    lets = {
+        name: releases_lock(CrfConfig(backend=name))
+        for name in ("lattice", "fast", "exact", "pydensecrf")
+    }
+    compiled = native_available()
+    assert lets == {"lattice": compiled, "fast": compiled, "exact": True, "pydensecrf": False}
 
 
 def test_the_module_needs_neither_torch_nor_pydensecrf() -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from pipeline.errors import UserError
 from pipeline.evaluation.confusion import read_csv
 from pipeline.evaluation.figures import MODES
 from pipeline.inference.evaluate import evaluate_run
-from pipeline.models.checkpoint import load_network, save_network
+from pipeline.inference.infer import infer_run
+from pipeline.inference.search.tune import tune_run
+from pipeline.models.checkpoint import save_network
 from pipeline.models.network import build_model
 
 CONFIG = Config(
@@ -27,12 +30,14 @@ CONFIG = Config(
 
 @pytest.fixture
 def run_folder(shapes: Prepared, tmp_path: Path) -> Path:
-    """A run's folder as training leaves it, with a small network of random weights."""
+    """A run's folder as the stages before leave it, with a small network of random weights."""
     torch.manual_seed(0)
     model = ModelConfig(aspp="no_atrous", aspp_channels=8)
     network = build_model(model, len(shapes.classes))
     folder = tmp_path / "runs" / "small"
     save_network(folder / "model.ckpt", network, model, {"classes": list(shapes.classes)})
+    infer_run(CONFIG, folder, shapes)
+    tune_run(CONFIG, folder, shapes.folder)
     return folder
 
 
@@ -59,12 +64,34 @@ def test_everything_that_the_report_reads_is_written(run_folder: Path, shapes: P
     assert not list(run_folder.glob("*.partial"))
 
 
-def test_the_cost_is_that_of_the_trained_network(run_folder: Path, shapes: Prepared) -> None:
-    metrics = evaluate_run(CONFIG, run_folder, shapes).metrics()
-    weights = load_network(run_folder / "model.ckpt").parameters()
-    assert metrics["params_m"] == sum(weight.numel() for weight in weights) / 1e6
-    assert metrics["gmacs"] > 0
-    assert metrics["ms_per_image"] > 0
+def test_the_cost_and_the_seconds_of_the_network_are_stated(
+    run_folder: Path, shapes: Prepared
+) -> None:
+    stated = evaluate_run(CONFIG, run_folder, shapes).as_dict()
+    cost = json.loads((run_folder / "cost.json").read_text())
+    assert stated["cost"] == {key: cost[key] for key in stated["cost"]}
+    assert {"network", "upsampling", "CRF", "tally", "pictures"} <= set(stated["seconds"])
+
+
+def test_images_of_the_search_are_in_no_figure(run_folder: Path, shapes: Prepared) -> None:
+    first, *rest = shapes.ids("test")
+    (run_folder / "crf" / "held_apart.txt").write_text(f"{first}\n")
+    figures = evaluate_run(CONFIG, run_folder, shapes)
+    assert (figures.ids, figures.held_apart) == (rest, 1)
+    assert figures.metrics()["images"] == len(rest)
+    assert figures.tally.images == len(rest)
+
+
+def test_logits_of_other_settings_or_data_are_refused(run_folder: Path, shapes: Prepared) -> None:
+    other = replace(CONFIG, evaluate=replace(CONFIG.evaluate, flip=False))
+    with pytest.raises(
+        UserError, match=r"made with evaluate\.flip=True, not False; run `dvc"
+    ):
+        evaluate_run(other, run_folder, shapes)
+    with pytest.raises(UserError, match="logits: of other data"):
+        evaluate_run(CONFIG, run_folder, replace(shapes, digest="0" * 64))
+    fused = replace(CONFIG, evaluate=replace(CONFIG.evaluate, fusion="maximum"))
+    assert evaluate_run(fused, run_folder, shapes).evaluate.fusion == "maximum"
 
 
 def test_a_second_evaluation_replaces_the_first(run_folder: Path, shapes: Prepared) -> None:
@@ -72,7 +99,7 @@ def test_a_second_evaluation_replaces_the_first(run_folder: Path, shapes: Prepar
     stray = run_folder / "evaluation" / "pictures" / "of-another-split"
     stray.mkdir()
     second = evaluate_run(CONFIG, run_folder, shapes)
-    assert second.matrices == first.matrices
+    assert second.tally == first.tally
     assert not stray.exists()
 
 
@@ -80,8 +107,8 @@ def test_a_failed_evaluation_leaves_no_metrics_of_an_earlier_one(
     run_folder: Path, shapes: Prepared
 ) -> None:
     evaluate_run(CONFIG, run_folder, shapes)
-    (run_folder / "model.ckpt").write_bytes(b"half a checkpoint")
-    with pytest.raises(UserError, match=r"model\.ckpt"):
+    next((run_folder / "logits").glob("*.npz")).write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"\.npz: missing or damaged"):
         evaluate_run(CONFIG, run_folder, shapes)
     assert not (run_folder / "metrics.json").exists()
     assert not list(run_folder.glob("*.partial"))
@@ -102,9 +129,12 @@ def test_an_unknown_variant_ends_in_one_line(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_the_top_of_the_module_is_light() -> None:
+def test_the_top_of_the_modules_is_light_and_scoring_needs_no_torch() -> None:
     code = (
-        "import sys, pipeline.evaluate; "
-        "sys.exit(bool({'torch', 'hydra', 'mlflow', 'PIL'} & set(sys.modules)))"
+        "import sys, pipeline.evaluate, pipeline.infer; "
+        "top = {'torch', 'hydra', 'mlflow', 'PIL', 'numpy'} & set(sys.modules); "
+        "import pipeline.inference.evaluate; "
+        "sys.exit(str(top or '') + 'torch' * ('torch' in sys.modules) or 0)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert ended.stderr == b""

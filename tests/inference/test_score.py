@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.config import CrfConfig, EvaluateConfig, ModelConfig
+from pipeline.config import CrfConfig, EvaluateConfig, ModelConfig, TrainerConfig
+from pipeline.datasets.images import read_image
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.evaluation.confusion import VOID, ConfusionMatrix
+from pipeline.evaluation.confusion import VOID
 from pipeline.evaluation.figures import MODES
+from pipeline.evaluation.tally import Tally
 from pipeline.inference.crf import refine
+from pipeline.inference.logits import Index, StoredLogits, keep_what_fits, run_settings
+from pipeline.inference.network import Network
 from pipeline.inference.score import score, spread
+from pipeline.inference.share import Job, run_share
+from pipeline.inference.whole_image import geometry_of, probabilities
 from pipeline.models.network import build_model
 from pipeline.models.weights import load_weights
 from pipeline.paths import PROJECT
@@ -38,6 +44,7 @@ class ByColour(nn.Module):
 
     input_mean: Tensor
     output_stride = 8
+    align_corners = True
 
     def __init__(self, palette: tuple[tuple[int, int, int], ...] = PALETTE) -> None:
         super().__init__()
@@ -45,7 +52,7 @@ class ByColour(nn.Module):
         self.register_buffer("colours", torch.tensor(palette).float().view(-1, 3, 1, 1) / 255)
         self.blur = nn.AvgPool2d(3, stride=1, padding=1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def scores(self, images: Tensor) -> Tensor:
         colours = self.get_buffer("colours")[None]
         return -20 * (self.blur(images)[:, None] - colours).square().sum(2)
 
@@ -93,12 +100,28 @@ def save_label(path: Path, labels: npt.NDArray[np.uint8]) -> None:
     picture.save(path)
 
 
+def store(data: Prepared, folder: Path, network: Network, evaluate: EvaluateConfig) -> StoredLogits:
+    """The network's scores of the split, as the stage `infer` leaves them."""
+    ids = data.ids(evaluate.split)
+    geometry = geometry_of(network, evaluate)
+    index = Index("", data.digest, "", run_settings(evaluate), geometry, len(data.classes), ids)
+    keep_what_fits(folder, index)
+    job = Job(Path("model.ckpt"), data, evaluate, folder, "cpu", len(ids))
+    run_share(job, [[id] for id in ids], network, CPU)
+    return StoredLogits(folder, evaluate.fusion)
+
+
 def scored(
-    data: Prepared, tmp_path: Path, network: ByColour | None = None, workers: int = 0
-) -> dict[str, ConfusionMatrix]:
-    return score(
-        network or ByColour(), CPU, data, SETTINGS, CRF, tmp_path / "pictures", workers, False
-    )
+    data: Prepared,
+    tmp_path: Path,
+    workers: int = 0,
+    settings: EvaluateConfig = SETTINGS,
+    crf: CrfConfig = CRF,
+) -> Tally:
+    logits = store(data, tmp_path / "logits", ByColour(), settings)
+    trainer = TrainerConfig(workers=workers, progress_bar=False)
+    tally, _ = score(data, logits, logits.ids, settings, crf, tmp_path / "pictures", trainer)
+    return tally
 
 
 def by_hand(data: Prepared) -> dict[str, float]:
@@ -112,7 +135,7 @@ def by_hand(data: Prepared) -> dict[str, float]:
         padded = np.full((-(-(height - 1) // 8) * 8 + 1, -(-(width - 1) // 8) * 8 + 1, 3), 0.5)
         padded[:height, :width] = image / 255
         pixels = torch.from_numpy(padded).permute(2, 0, 1)[None].float()
-        maps = network(pixels)[0, :, :height, :width].softmax(0).numpy()
+        maps = network.scores(pixels)[0, :, :height, :width].softmax(0).numpy()
         predictions = {"single": maps.argmax(0), "single_crf": refine(image, maps, CRF)}
         for mode, prediction in predictions.items():
             for label in range(3):
@@ -122,7 +145,7 @@ def by_hand(data: Prepared) -> dict[str, float]:
 
 
 def test_miou_is_that_of_an_independent_loop(data: Prepared, tmp_path: Path) -> None:
-    matrices = scored(data, tmp_path)
+    matrices = scored(data, tmp_path).matrices
     assert set(matrices) == set(MODES)
     for mode, miou in by_hand(data).items():
         assert matrices[mode].miou() == pytest.approx(miou, abs=1e-9)
@@ -132,12 +155,35 @@ def test_miou_is_that_of_an_independent_loop(data: Prepared, tmp_path: Path) -> 
 def test_every_labelled_pixel_is_counted_once(data: Prepared, tmp_path: Path) -> None:
     truths = [np.asarray(Image.open(data.label_path(id))) for id in data.ids("test")]
     labelled = np.bincount(np.concatenate([t[t != VOID] for t in truths]), minlength=3)
-    for matrix in scored(data, tmp_path).values():
+    for matrix in scored(data, tmp_path).matrices.values():
         assert np.array_equal(matrix.counts.sum(axis=1), labelled)
 
 
+def test_any_number_of_threads_gives_the_same_integers(data: Prepared, tmp_path: Path) -> None:
+    alone = scored(data, tmp_path)
+    for workers in (1, 2, 3):
+        assert scored(data, tmp_path, workers) == alone
+
+
 def test_processes_give_the_same_integers(data: Prepared, tmp_path: Path) -> None:
-    assert scored(data, tmp_path, workers=2) == scored(data, tmp_path, workers=0)
+    crf = replace(CRF, backend="pydensecrf")
+    assert scored(data, tmp_path, 2, crf=crf) == scored(data, tmp_path, crf=crf)
+
+
+def test_modes_that_are_one_pass_have_one_result(data: Prepared, tmp_path: Path) -> None:
+    tally = scored(data, tmp_path, settings=replace(SETTINGS, scales=[1.0], flip=False))
+    assert tally.matrices["ms_flip"] == tally.matrices["single"]
+    assert tally.matrices["ms_flip_crf"] == tally.matrices["single_crf"]
+
+
+def test_images_that_are_left_out_are_in_no_count(data: Prepared, tmp_path: Path) -> None:
+    logits = store(data, tmp_path / "logits", ByColour(), SETTINGS)
+    trainer = TrainerConfig(workers=0, progress_bar=False)
+    pictures = tmp_path / "pictures"
+    first, _ = score(data, logits, logits.ids[:2], SETTINGS, CRF, pictures, trainer)
+    rest, seconds = score(data, logits, logits.ids[2:], SETTINGS, CRF, pictures, trainer)
+    assert first + rest == scored(data, tmp_path)
+    assert set(seconds.parts) == {"reading", "upsampling", "CRF", "tally", "pictures"}
 
 
 def test_pictures_are_saved_for_images_spread_over_the_split(
@@ -157,8 +203,7 @@ def test_pictures_are_saved_for_images_spread_over_the_split(
 
 
 def test_no_pictures_where_none_are_asked_for(data: Prepared, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, pictures=0)
-    score(ByColour(), CPU, data, settings, CRF, tmp_path / "pictures", 0, False)
+    scored(data, tmp_path, settings=replace(SETTINGS, pictures=0))
     assert not (tmp_path / "pictures").exists()
 
 
@@ -201,22 +246,26 @@ def test_a_bad_file_is_named(
 
 
 def test_a_network_of_other_classes_is_refused(data: Prepared, tmp_path: Path) -> None:
-    network = ByColour((*PALETTE, (1, 2, 3)))
     with pytest.raises(UserError, match="4 classes, data set rectangles has 3"):
-        scored(data, tmp_path, network)
+        store(data, tmp_path, ByColour((*PALETTE, (1, 2, 3))), SETTINGS)
 
 
 def test_a_diverged_network_is_named_with_the_image(data: Prepared, tmp_path: Path) -> None:
     network = ByColour()
     network.get_buffer("colours")[1] = torch.nan
-    with pytest.raises(UserError, match=r"scene-0\.png: the network's probabilities are not fin"):
-        scored(data, tmp_path, network)
+    with pytest.raises(UserError, match=r"scene-0\.png: the network's scores are not finite"):
+        store(data, tmp_path, network, SETTINGS)
 
 
-def test_an_empty_or_unknown_split_is_refused(data: Prepared, tmp_path: Path) -> None:
-    for split, words in (("train", "no images there; choose another of test"), ("val", "no such")):
-        with pytest.raises(UserError, match=words):
-            score(ByColour(), CPU, data, replace(SETTINGS, split=split), CRF, tmp_path, 0, False)
+def test_an_image_that_changed_after_the_network_saw_it_is_named(
+    data: Prepared, tmp_path: Path
+) -> None:
+    logits = store(data, tmp_path / "logits", ByColour(), SETTINGS)
+    save_label(data.label_path("scene-2"), np.zeros((9, 9), np.uint8))
+    Image.new("RGB", (9, 9)).save(data.image_path("scene-2"))
+    trainer = TrainerConfig(workers=0, progress_bar=False)
+    with pytest.raises(UserError, match=r"scene-2\.png: of another size than the network saw; run"):
+        score(data, logits, logits.ids, SETTINGS, CRF, tmp_path / "pictures", trainer)
 
 
 def test_a_split_of_void_alone_is_refused(data: Prepared, tmp_path: Path) -> None:
@@ -268,8 +317,14 @@ def test_the_crf_improves_a_trained_network_on_photographs(
     network = build_model(config, num_classes=21).eval()
     load_weights(network, config)
     settings = EvaluateConfig(split="val", scales=[1.0], flip=False, pad_to=513, pictures=0)
-    matrices = score(network, CPU, photographs, settings, CrfConfig(), tmp_path, None, False)
-    assert matrices["single"] == matrices["ms_flip"]
-    assert matrices["single_crf"] == matrices["ms_flip_crf"]
-    assert matrices["single"].miou() > 60
-    assert matrices["single_crf"].pixel_accuracy() > matrices["single"].pixel_accuracy()
+    logits = store(photographs, tmp_path / "logits", network, settings)
+    for id in logits.ids:
+        image = torch.from_numpy(read_image(photographs.image_path(id)).copy()).permute(2, 0, 1)
+        wanted = probabilities(network, image / 255, settings).argmax(0).numpy()
+        found = logits.probabilities(id, ["single"])["single"].argmax(0)
+        assert (found != wanted).mean() < 1e-4  # what 16 bits cost
+    trainer = TrainerConfig(progress_bar=False)
+    tally, _ = score(photographs, logits, logits.ids, settings, CrfConfig(), tmp_path, trainer)
+    single, refined = tally.matrices["single"], tally.matrices["single_crf"]
+    assert single.miou() > 60
+    assert refined.pixel_accuracy() > single.pixel_accuracy()

@@ -75,6 +75,8 @@ def test_a_gain_of_the_crf_that_may_be_chance_is_called_so(tmp_path: Path) -> No
     assert [v.name for v in found.crf_uncertain] == ["better"] and found.crf_gains[1] > 0
     (said,) = (sentence for sentence in text(variants) if sentence.startswith("The CRF"))
     assert said.endswith("; for better that is smaller than its uncertainty.")
+    alone = text([variant for variant in variants if variant.name == "better"])
+    assert any(said.endswith(" points, which is smaller than its uncertainty.") for said in alone)
 
 
 def test_figures_on_other_images_are_not_compared(tmp_path: Path) -> None:
@@ -102,6 +104,7 @@ def test_who_is_off_the_pareto_front_is_said(tree: Tree) -> None:
 def test_one_variant_alone_has_nobody_to_beat(tree: Tree) -> None:
     (first, *_) = text(load_variants(["v3-os8"], tree.runs))
     assert first.startswith("v3-os8 was evaluated alone: its mIoU on the test split of shapes is ")
+    assert first.endswith(" with 95\u00a0% confidence).")
 
 
 def test_without_figures_it_says_so() -> None:

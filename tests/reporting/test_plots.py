@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,18 @@ def test_the_borders_have_a_line_a_variant_and_a_dotted_one_with_the_crf(
     # The widest band of so small a scene is nearly the scene.
     whole = evaluation_of(variants[0]).modes["single"].miou
     assert np.asarray(mious.lines[0].get_ydata())[-1] == pytest.approx(whole, abs=0.5)
+
+
+def test_a_single_point_is_nothing_to_draw(variants: list[Variant]) -> None:
+    assert plots.cost_plot(variants[:1], ("gmacs",)) is None
+    short = replace(variants[0], history=variants[0].history[:1])
+    assert plots.curves_plot([short], ("val_miou", "train_loss")) is None
+    lossless = replace(
+        short, history=[replace(row, train_loss=None) for row in variants[0].history]
+    )
+    figure = plots.curves_plot([lossless], ("val_miou", "train_loss"))
+    assert figure is not None
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mIoU on val, %"]
 
 
 def test_nothing_to_draw_is_no_figure() -> None:

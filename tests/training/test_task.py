@@ -1,20 +1,91 @@
+import copy
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from pytorch_lightning import Trainer
+from together import small_network
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import SGD
+from torch.utils.data import DataLoader
 
 from pipeline.config import ModelConfig, TrainConfig
+from pipeline.errors import UserError
 from pipeline.models.network import build_model
-from pipeline.training.losses import total_loss
 from pipeline.training.task import SegmentationTask
 
-
-def task(model: ModelConfig, config: TrainConfig) -> SegmentationTask:
-    torch.manual_seed(0)
-    return SegmentationTask(build_model(model, 3), config, num_classes=3)
+Batch = tuple[Tensor, Tensor]
 
 
-@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def task(config: TrainConfig, **settings: Any) -> SegmentationTask:
+    return SegmentationTask(small_network(3), config, num_classes=3, **settings)
+
+
+def batches(count: int, images: int = 4) -> list[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(count):
+        labels = torch.randint(3, (images, 33, 33), generator=generator)
+        labels[0, 4:] = 255
+        found.append((torch.rand(images, 3, 33, 33, generator=generator), labels))
+    return found
+
+
+def fit(one: SegmentationTask, data: Sequence[Batch], precision: Any = "32-true") -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        precision=precision,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(one, DataLoader(data, batch_size=None))  # type: ignore[arg-type]
+    return trainer
+
+
+def config(**settings: Any) -> TrainConfig:
+    known = {"iterations": 3, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.01}
+    return TrainConfig(**known | settings)
+
+
+def test_training_is_sgd_on_the_mean_loss_with_the_rate_of_each_iteration() -> None:
+    one, data = task(config(power=1.0)), batches(3)
+    plain = copy.deepcopy(one.network).train()
+    optimizer = SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    losses = []
+    for iteration, (images, labels) in enumerate(data):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - iteration / 3)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(plain(images), labels, ignore_index=255)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    assert fit(one, data).global_step == 3
+    torch.testing.assert_close(one.network.state_dict(), plain.state_dict())
+    torch.testing.assert_close(torch.stack(one.losses), torch.stack(losses))
+    assert one.mean_loss() == pytest.approx(torch.stack(losses).mean().item())
+    assert one.losses == []
+
+
+def test_a_batch_in_parts_is_the_batch() -> None:
+    whole = task(config(freeze_batch_norm=True))
+    parts = task(config(freeze_batch_norm=True, accumulate=2))
+    trainer = fit(parts, batches(3))
+    fit(whole, batches(3))
+    assert trainer.global_step == 3
+    torch.testing.assert_close(parts.network.state_dict(), whole.network.state_dict())
+    torch.testing.assert_close(parts.losses, whole.losses)
+
+
+def test_a_batch_that_cannot_be_cut_is_refused() -> None:
+    with pytest.raises(UserError, match=r"batch_size=4: .* 1 process\(es\) times .*accumulate=3"):
+        fit(task(config(accumulate=3)), batches(1))
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -23,24 +94,59 @@ def task(model: ModelConfig, config: TrainConfig) -> SegmentationTask:
     ],
 )
 def test_a_training_step_takes_the_loss_of_all_outputs(model: ModelConfig) -> None:
-    config = TrainConfig(freeze_batch_norm=True)  # the same statistics in both passes
-    one = task(model, config)
+    torch.manual_seed(0)
+    settings = config(freeze_batch_norm=True)  # the same statistics in both passes
+    one = SegmentationTask(build_model(model, 3), settings, num_classes=3)
     for module in one.network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    images, labels = torch.rand(2, 3, 33, 33), torch.randint(3, (2, 33, 33))
-    loss = one.training_step((images, labels), 0)
+    ((images, labels),) = batches(1)
     outputs = one.network.outputs(images)
-    torch.testing.assert_close(loss, total_loss(one.network, outputs, labels, config))
-    without = total_loss(
-        one.network, outputs._replace(at_scales=(), auxiliary=None), labels, config
+    wanted = one.loss(one.network, outputs, labels)
+    without = one.loss(one.network, outputs._replace(at_scales=(), auxiliary=None), labels)
+    fit(one, [(images, labels)])
+    assert one.mean_loss() == pytest.approx(wanted.item())
+    assert wanted.item() > without.item()
+
+
+def test_the_averaged_weights_are_those_that_count() -> None:
+    one = task(config(ema_decay=0.9))
+    start = copy.deepcopy(one.network.state_dict())
+    assert one.evaluated is not one.network
+    fit(one, batches(1))
+    # After one step the average moves by 1 - (1 + 1) / (10 + 1) of the way.
+    for name, average in one.evaluated.state_dict().items():
+        if average.is_floating_point():
+            wanted = start[name].lerp(one.network.state_dict()[name], 9 / 11)
+            torch.testing.assert_close(average, wanted)
+    assert not any(module.training for module in one.train().evaluated.modules())
+    kept = {name for name in one.state_dict() if name.startswith("average.")}
+    assert kept == {f"average.network.{name}" for name in start}
+
+
+def test_half_precision_trains_almost_the_same() -> None:
+    full, half = task(config()), task(config())
+    fit(full, batches(3))
+    fit(half, batches(3), "bf16-mixed")
+    assert all(p.dtype == torch.float32 for p in half.network.parameters())
+    losses = [torch.stack(one.losses) for one in (full, half)]
+    assert not torch.equal(*losses)
+    torch.testing.assert_close(*losses, rtol=0.02, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_network_trains_the_same() -> None:
+    plain, compiled = task(config()), task(config(), compiled=True)
+    fit(plain, batches(2))
+    fit(compiled, batches(2))
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(
+        compiled.network.state_dict(), plain.network.state_dict(), rtol=1e-4, atol=1e-5
     )
-    assert loss.item() > without.item()
-    assert one.mean_loss() == pytest.approx(loss.item())
 
 
 def test_the_optimiser_follows_the_configured_groups_and_policy() -> None:
-    config = TrainConfig(
+    settings = TrainConfig(
         learning_rate=0.5,
         head_multiplier=10,
         momentum=0.8,
@@ -49,12 +155,12 @@ def test_the_optimiser_follows_the_configured_groups_and_policy() -> None:
         step_every=1,
         step_factor=0.1,
     )
-    one = task(ModelConfig(width=0.25, aspp="none", auxiliary=True), config)
+    network = build_model(ModelConfig(width=0.25, aspp="none", auxiliary=True), 3)
+    one = SegmentationTask(network, settings, num_classes=3)
     configured = one.configure_optimizers()
     optimizer, policy = configured["optimizer"], configured["lr_scheduler"]
     assert isinstance(optimizer, SGD)
     assert isinstance(policy, dict)
-    assert policy["interval"] == "step"
     backbone, head = optimizer.param_groups
     assert one.network.auxiliary is not None
     new = [*one.network.head.parameters(), *one.network.auxiliary.parameters()]
@@ -66,9 +172,14 @@ def test_the_optimiser_follows_the_configured_groups_and_policy() -> None:
     assert (backbone["lr"], head["lr"]) == pytest.approx((0.05, 0.5))
 
 
-def test_frozen_batch_norm_stays_frozen_in_training() -> None:
-    one = task(ModelConfig(width=0.25), TrainConfig(freeze_batch_norm=True)).train()
-    norms = [m for m in one.network.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert norms
-    assert not any(norm.training for norm in norms)
-    assert one.network.head.training
+def test_batch_norm_is_frozen_or_has_the_configured_momentum() -> None:
+    norms = [
+        module
+        for settings in (config(freeze_batch_norm=True), config(batch_norm_momentum=3e-4))
+        for module in task(settings).train().network.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    frozen, moving = norms[: len(norms) // 2], norms[len(norms) // 2 :]
+    assert frozen
+    assert not any(norm.training for norm in frozen)
+    assert all(norm.training and norm.momentum == 3e-4 for norm in moving)

@@ -6,9 +6,10 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from pipeline.models.backbones.base import Backbone, Features
 from pipeline.models.heads import build_head
 from pipeline.models.layers import conv_bn_relu
 from pipeline.models.network import SegmentationNetwork
+from pipeline.training.batch_norm import SyncedBatchNorm2d
 from pipeline.training.class_weights import class_weights
 from pipeline.training.task import SegmentationTask
 
@@ -72,14 +74,30 @@ class Job:
 
 def run(job: Job, data: Prepared, processes: int = 1) -> dict[str, Any]:
     """One process's part of a job: weights, losses and the confusion matrix in the end."""
-    config = job.config()
-    task = SegmentationTask(
-        small_network(len(data.classes)),
-        config,
-        len(data.classes),
-        class_weights=class_weights(config, data),
-    )
-    trainer = Trainer(
+    config, classes = job.config(), len(data.classes)
+    weights = class_weights(config, data)
+    task = SegmentationTask(small_network(classes), config, classes, class_weights=weights)
+    if config.iterations:
+        _trainer(config, processes).fit(task, datamodule=_loaders(config, data))
+        return _outcome(task)
+    return validated(task, data, processes)
+
+
+def validated(task: SegmentationTask, data: Prepared, processes: int = 1) -> dict[str, Any]:
+    """The same of a network as it is."""
+    trainer = _trainer(task.config, processes)
+    trainer.validate(task, datamodule=_loaders(task.config, data), verbose=False)
+    return _outcome(task)
+
+
+def _outcome(task: SegmentationTask) -> dict[str, Any]:
+    state = {name: value.clone() for name, value in task.state_dict().items()}
+    counts = torch.as_tensor(task.matrix.counts)
+    return {"state": state, "losses": task.losses, "counts": counts}
+
+
+def _trainer(config: TrainConfig, processes: int) -> Trainer:
+    return Trainer(
         accelerator="cpu",
         devices=processes,
         strategy=DDPStrategy(process_group_backend="gloo") if processes > 1 else "auto",
@@ -92,14 +110,22 @@ def run(job: Job, data: Prepared, processes: int = 1) -> dict[str, Any]:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loaders = SegmentationData(data, config, 0, (0.5, 0.5, 0.5), workers=0)
-    if config.iterations:
-        trainer.fit(task, datamodule=loaders)
-    else:
-        trainer.validate(task, datamodule=loaders, verbose=False)
-    state = {name: value.clone() for name, value in task.state_dict().items()}
-    counts = torch.as_tensor(task.matrix.counts)
-    return {"state": state, "losses": task.losses, "counts": counts}
+
+
+def _loaders(config: TrainConfig, data: Prepared) -> SegmentationData:
+    return SegmentationData(data, config, 0, (0.5, 0.5, 0.5), workers=0)
+
+
+def normalise(norm: nn.BatchNorm2d, part: slice) -> dict[str, Tensor]:
+    """Batch norm of some images of a fixed batch, in double precision: results and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    images, outer = torch.randn(2, 4, 3, 5, 7, generator=generator, dtype=torch.float64)
+    images = (images[part] + 100).requires_grad_()  # a mean that is large beside the deviation
+    result = norm.double()(images)
+    (result * outer[part]).sum().backward()
+    gradients = {name: cast(Tensor, value.grad) for name, value in norm.named_parameters()}
+    values = {"result": result.detach(), "images": cast(Tensor, images.grad)}
+    return values | gradients | dict(norm.named_buffers())
 
 
 def run_on(
@@ -108,7 +134,7 @@ def run_on(
     """Run jobs, one after the other, on several processes; what each of them has in the end."""
     # Forked from a server that has imported torch, and not from here, where its threads run.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["together"])
+    context.set_forkserver_preload(["pipeline.training.task", "pipeline.datasets.datamodule"])
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -138,7 +164,12 @@ def _child(
         "NODE_RANK": "0",
     }
     torch.set_num_threads(1)
-    torch.save({job.name: run(job, data, processes) for job in jobs}, _result(folder, rank))
+    dist.init_process_group("gloo", rank=rank, world_size=processes)
+    results: dict[str, Any] = {job.name: run(job, data, processes) for job in jobs}
+    norm = SyncedBatchNorm2d(nn.BatchNorm2d(3, momentum=0.3))
+    results["batch norm"] = normalise(norm, slice(rank, None, processes))
+    torch.save(results, _result(folder, rank))
+    dist.destroy_process_group()
 
 
 def _result(folder: Path, rank: int) -> Path:

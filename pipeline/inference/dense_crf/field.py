@@ -95,6 +95,10 @@ def default_backend() -> Backend:
 class DenseCrf:
     """The fully connected CRF of one image; settings that differ in weights share its filters.
 
+    Memory of the native code: a photograph of 4000 x 3000 pixels whose maps leave 3 classes in play
+    takes 1.1 GB beside its maps (0.6 GB in the mode fast), and 0.13 GB for each further class; one
+    of pure noise 3.2 GB.
+
     Args:
         image: H x W x 3, RGB.
         settings: widths, normalisation and mode hold for good, the rest can be given anew.

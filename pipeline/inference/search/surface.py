@@ -58,7 +58,10 @@ def draw_surface(
         title: what was searched.
         path: a PNG.
     """
-    grid = {trial.point: trial.miou for trial in trials if trial.round == 1}
+    first = [trial for trial in trials if trial.round == 1]
+    # The rough figures where there are any: only they are of the whole grid.
+    rough = any(trial.rough for trial in first)
+    grid = {trial.point: trial.miou for trial in first if trial.rough == rough}
     w1s, alphas, betas = (sorted(set(axis)) for axis in zip(*grid, strict=True))
     scale = Normalize(min(grid.values()), max(grid.values()))
     with matplotlib.rc_context(_STYLE):
@@ -75,7 +78,8 @@ def draw_surface(
             panel.set_title(f"w1 = {w1:g}", loc="left", fontweight="bold")
             _mark(panel, [trial for trial in trials if _nearest(w1s, trial.point.w1) == w1], found)
         shown = [panel for panel in panels if panel.get_visible()]
-        figure.colorbar(ScalarMappable(scale, "viridis"), ax=shown, label="mIoU, first round")
+        label = "mIoU, first round, on images of half the size" if rough else "mIoU, first round"
+        figure.colorbar(ScalarMappable(scale, "viridis"), ax=shown, label=label)
         _explain(figure, trials, found, without, title)
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=110, facecolor="white", metadata={"Software": None})

@@ -1,6 +1,9 @@
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +66,89 @@ def test_buffers_that_do_not_fit_are_refused_before_they_are_read() -> None:
         _native.infer_labels(object(), maps, 3, 4.0, 3.0, 1, 0.1, labels.copy())
 
 
-def compiled(source: Path, program: Path) -> subprocess.CompletedProcess[str]:
+def compiled(
+    source: Path, output: Path, extra: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     flags = ["-std=c++17", "-O0", "-g", "-ffp-contract=off", "-Wno-psabi", f"-I{SOURCES}"]
     checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = [str(COMPILER), *flags, *checks, str(source), "-o", str(program)]
+    command = [str(COMPILER), *flags, *checks, *extra, str(source), "-o", str(output)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
-def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def sanitizers(tmp_path: Path) -> None:
+    """Skip where the compiler has none."""
+    if COMPILER is None:
+        pytest.skip("no C++ compiler")
     trial = tmp_path / "trial.cpp"
     trial.write_text("int main() { return 0; }\n")
     if compiled(trial, tmp_path / "trial").returncode:
         pytest.skip(f"{COMPILER} has no sanitizers")
+
+
+@pytest.mark.usefixtures("sanitizers")
+def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     built = compiled(Path(__file__).parent / "sanitize.cpp", tmp_path / "sanitize")
     assert built.returncode == 0, built.stderr
     done = subprocess.run([str(tmp_path / "sanitize")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 7 * 6 * 2
+
+
+#: A pytest plugin: the sanitized module in the place of the installed one.
+PLUGIN = """
+import importlib.util, os, sys
+
+name = "pipeline.inference.dense_crf._native"
+spec = importlib.util.spec_from_file_location(name, os.environ["SANITIZED"])
+sys.modules[name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules[name])
+
+def pytest_report_header(config):
+    from pipeline.inference.dense_crf import field
+    return f"sanitized: {field._native.__file__}"
+"""
+
+
+@needs_native
+@pytest.mark.skipif(sys.platform != "linux", reason="the sanitizers are preloaded")
+@pytest.mark.usefixtures("sanitizers")
+def test_the_sanitizers_find_nothing_in_what_python_calls(tmp_path: Path) -> None:
+    module = tmp_path / "_native.abi3.so"
+    headers = sysconfig.get_path("include")
+    built = compiled(SOURCES / "module.cpp", module, ["-shared", "-fPIC", f"-I{headers}"])
+    assert built.returncode == 0, built.stderr
+    (tmp_path / "sanitized.py").write_text(PLUGIN)
+    libraries = [
+        subprocess.run(
+            [str(COMPILER), f"-print-file-name=lib{name}.so"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for name in ("asan", "ubsan")
+    ]
+    if not all(Path(library).is_absolute() for library in libraries):
+        pytest.skip(f"{COMPILER} has no sanitizers to preload")
+    folder = Path(__file__).parent
+    tests = [str(folder / f"test_dense_crf_{name}.py") for name in ("native", "field")]
+    # Those that vary sizes, classes, buffers and threads; the same code takes 20 times as long.
+    chosen = "native and (any_size or buffers or one_field or threads or not_finite)"
+    options = ["-p", "sanitized", "-p", "no:cacheprovider", "-v", "-k", chosen]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        env={
+            **os.environ,
+            "SANITIZED": str(module),
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(folder)]),
+            "LD_PRELOAD": " ".join(libraries),
+            # Python itself keeps memory to its end.
+            "ASAN_OPTIONS": "detect_leaks=0",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"sanitized: {module}" in done.stdout
+    assert done.stdout.count(" PASSED") > 50

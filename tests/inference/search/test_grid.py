@@ -11,17 +11,16 @@ from pipeline.inference.search.grid import (
     around,
     best,
     coarse_to_fine,
-    most_points,
 )
 
 #: v2's ranges.
 AXES = ([3.0, 4.0, 5.0, 6.0], [float(x) for x in range(30, 101, 10)], [3.0, 4.0, 5.0, 6.0])
 
 
-def hill(top: Point) -> Callable[[int, Sequence[Point]], list[float]]:
+def hill(top: Point) -> Callable[[Sequence[Point]], list[float]]:
     """A surface of one summit, as steep along every axis, in units of its steps."""
 
-    def score(number: int, points: Sequence[Point]) -> list[float]:
+    def score(points: Sequence[Point]) -> list[float]:
         steps = Point(1, 10, 1)
         return [
             60 - sum(((x - y) / step) ** 2 for x, y, step in zip(point, top, steps, strict=True))
@@ -55,7 +54,7 @@ def test_a_summit_within_the_ranges_is_found_to_half_the_last_step(
     assert abs(found.w1 - w1) <= step
     assert abs(found.sigma_alpha - alpha) <= 10 * step
     assert abs(found.sigma_beta - beta) <= step
-    assert len(trials) <= most_points(AXES, rounds)
+    assert len(trials) <= 4 * 8 * 4 + (rounds - 1) * 27
 
 
 def test_no_round_leaves_the_ranges() -> None:
@@ -69,11 +68,33 @@ def test_no_round_leaves_the_ranges() -> None:
 def test_an_axis_of_one_value_is_kept() -> None:
     trials = coarse_to_fine(([4.0], AXES[1], [5.0]), 3, hill(Point(4, 61, 5)))
     assert {(trial.point.w1, trial.point.sigma_beta) for trial in trials} == {(4, 5)}
-    assert len(trials) <= most_points(([4.0], AXES[1], [5.0]), 3) == 8 + 3 + 3
+    assert len(trials) <= 8 + 3 + 3
+
+
+def test_of_a_grid_scored_roughly_only_the_best_are_scored_in_full() -> None:
+    rough, full = hill(Point(4.13, 61.7, 4.31)), hill(Point(4, 70, 5))
+    trials = coarse_to_fine(AXES, 2, full, rough)
+    grid = [trial for trial in trials if trial.rough]
+    again = [trial for trial in trials if trial.round == 1 and not trial.rough]
+    assert [trial.point for trial in grid] == [Point(*values) for values in product(*AXES)]
+    assert len(again) == len(grid) / 8
+    taken = {trial.point for trial in again}
+    assert taken == {t.point for t in sorted(grid, key=lambda t: t.miou)[-len(again) :]}
+    # What is wrong in the rough figures is put right by the full ones.
+    assert best(again).point == best(trials).point == Point(4, 70, 5)
+    assert not any(trial.rough for trial in trials if trial.round == 2)
+
+
+def test_a_small_grid_is_scored_in_full_at_once() -> None:
+    trials = coarse_to_fine(
+        ([4.0], AXES[1], [5.0]), 1, hill(Point(4, 61, 5)), hill(Point(4, 30, 5))
+    )
+    assert len(trials) == 8
+    assert not any(trial.rough for trial in trials)
 
 
 def test_of_equals_the_first_counts() -> None:
-    trials = coarse_to_fine(AXES, 1, lambda number, points: [50.0] * len(points))
+    trials = coarse_to_fine(AXES, 1, lambda points: [50.0] * len(points))
     assert best(trials).point == Point(3, 30, 3)
 
 

@@ -24,11 +24,12 @@ def test_the_images_that_a_search_saw_are_held_apart(tmp_path: Path) -> None:
 
 
 def test_every_trial_is_a_row_of_the_table(tmp_path: Path) -> None:
-    trials = [Trial(0, Point(4, 67, 3), 61.25), Trial(1, Point(3.5, 30, 3), 100 / 3)]
+    trials = [Trial(0, Point(4, 67, 3), 61.25), Trial(1, Point(3.5, 30, 3), 100 / 3, rough=True)]
     write_search(tmp_path, ["a"], trials, {})
     with (tmp_path / "search.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(int(row["round"]), float(row["miou"])) for row in rows] == [(0, 61.25), (1, 100 / 3)]
+    assert [row["rough"] for row in rows] == ["0", "1"]
     assert {key: float(rows[1][key]) for key in Point._fields} == trials[1].point._asdict()
 
 

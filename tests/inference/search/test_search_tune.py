@@ -29,7 +29,7 @@ def searching(images: int = 2, rounds: int = 2) -> Config:
     config = Config(dataset="shapes", variant="small")
     config.evaluate.split = "train"
     config.trainer.progress_bar = False
-    config.crf = dataclasses.replace(config.crf, w1=4, sigma_alpha=30, sigma_beta=3, iterations=5)
+    config.crf = dataclasses.replace(config.crf, w1=1.0, sigma_beta=3.0, iterations=5)
     config.search.images, config.search.rounds = images, rounds
     config.search.w1, config.search.sigma_alpha = [3.0, 9.0], [12.0, 36.0]
     config.search.sigma_beta = [4.0, 12.0, 36.0]
@@ -80,8 +80,8 @@ def test_a_search_leaves_its_settings_its_trials_and_the_images_it_saw(
     found = crf_settings(run)
     assert found == dataclasses.replace(config.crf, **summary["found"])
     last = max(int(row["round"]) for row in rows)
-    print(summary, rows)
-    best = max(float(row["miou"]) for row in rows if int(row["round"]) in (0, last))
+    full = [row for row in rows if row["rough"] == "0"]
+    best = max(float(row["miou"]) for row in full if int(row["round"]) in (0, last))
     assert summary["miou_found"] == best > summary["miou_given"] > summary["miou_without_crf"]
     assert summary["settings_scored"] == len(rows)
     assert f"{best:.2f} with w1={found.w1:g}" in line
@@ -176,5 +176,6 @@ def test_any_backend_can_be_searched(shapes: Prepared, backend: str) -> None:
     scorer = Scorer(shapes, shapes.ids("test"), coarse_maps(shapes), threads=1)
     without, trials = search(config, scorer)
     points = list(product(config.search.w1, config.search.sigma_alpha, config.search.sigma_beta))
-    assert [trial.point for trial in trials[1:]] == points
+    first = [trial.point for trial in trials[1:] if trial.rough == (backend == "pydensecrf")]
+    assert first == points
     assert chosen(trials).miou > without

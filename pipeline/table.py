@@ -1,0 +1,78 @@
+"""The papers' tables as params.yaml, and all of them one after the other.
+
+python -m pipeline.table                          what there is
+python -m pipeline.table v3_table5                its rows as variants; then: dvc repro
+python -m pipeline.table v3_table5 scale=small    scaled down to the embedded data set
+python -m pipeline.table all scale=small --run    every table from start to report
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from pipeline.entry import fail, run
+from pipeline.experiments import params_of, replace_params, rows, said, tables
+from pipeline.files import write_whole
+from pipeline.paths import PROJECT, REPORT
+
+PARAMS = PROJECT / "params.yaml"
+#: What was written last, and the reports of --run.
+KEPT = PROJECT / "build" / "tables"
+
+
+def main() -> None:
+    """Read the command line; list, write or run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.table", description="The papers' tables as variants of params.yaml"
+    )
+    parser.add_argument("words", nargs="*", metavar="TABLE | OVERRIDE", help="`all`: every table")
+    parser.add_argument("--run", action="store_true", help="run each, keep its report, and go on")
+    given = parser.parse_args()
+    overrides = [word for word in given.words if "=" in word]
+    chosen = [word for word in given.words if "=" not in word]
+    chosen = tables() if chosen == ["all"] else chosen
+    if not chosen:
+        for table in tables():
+            print(f"{table:20} {len(rows(table)):3} rows  {said(table)}")
+    elif given.run:
+        _run(chosen, overrides)
+    else:
+        text = params_of(chosen, overrides, PARAMS.read_text(encoding="utf-8"))
+        kept = replace_params(PARAMS, text, KEPT / "params.yaml")
+        print(f"{PARAMS}: {text.count('experiment=')} variants; to run them: dvc repro")
+        if kept:
+            print(f"the former is kept: mv {kept.name} {PARAMS.name}")
+
+
+def _run(chosen: Sequence[str], overrides: Sequence[str]) -> None:
+    """`dvc repro` table by table; reports go to build/tables/, params.yaml is put back."""
+    former = PARAMS.read_text(encoding="utf-8")
+    # Checked and composed before the first hour is spent.
+    texts = {table: params_of([table], overrides, former) for table in chosen}
+    copy = replace_params(PARAMS, texts[chosen[0]], KEPT / "params.yaml")
+    failed = []
+    try:
+        for table, text in texts.items():
+            started = time.monotonic()
+            write_whole(PARAMS, text)
+            done = subprocess.run([sys.executable, "-m", "dvc", "repro", "--keep-going"])
+            if done.returncode:
+                failed.append(table)
+            else:
+                shutil.rmtree(KEPT / table, ignore_errors=True)
+                shutil.copytree(REPORT, KEPT / table)
+            state = "failed" if done.returncode else f"{KEPT / table / 'index.html'}"
+            print(f"{table}: {time.monotonic() - started:.0f} s, {state}", flush=True)
+    finally:
+        write_whole(PARAMS, former)
+        if copy is not None:
+            copy.unlink()
+    if failed:
+        fail(f"{len(failed)} of {len(chosen)} tables failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    run(main)
