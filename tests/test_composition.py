@@ -1,10 +1,11 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.composition import compose_variants, load_config, load_resolved
-from pipeline.config import Config
+from pipeline.config import Config, EvaluateConfig
 from pipeline.errors import UserError
 from pipeline.paths import CONF, PROJECT
 
@@ -34,6 +35,11 @@ STUDIES = [PROJECT / "params.yaml", *sorted((CONF / "study").glob("*.yaml"))]
         ("train.learning_rate=0", "train.learning_rate=0.0: must be above 0"),
         ("train.scale_min=3", "must be 0 < scale_min <= scale_max"),
         ("evaluate.scales=[]", "evaluate.scales=[]: a list of scales above 0"),
+        ("evaluate.fusion=mean", "evaluate.fusion=mean: valid: average, maximum"),
+        ("evaluate.precision=bf61", "evaluate.precision=bf61: did you mean 'bf16'?"),
+        ("evaluate.window=9", "evaluate.window=9: must be at least 33"),
+        ("evaluate.overlap=1", "evaluate.overlap=1.0: a share of a side, 0 to below 1"),
+        ("evaluate.batch_size=0", "evaluate.batch_size=0: must be at least 1"),
         ("crf.sigma_beta=0", "crf.sigma_beta=0.0: must be above 0"),
         ("trainer.devices=0", "trainer.devices=0: must be at least 1"),
     ],
@@ -85,6 +91,24 @@ def test_variants_are_resolved_each_into_files_of_its_own(tmp_path: Path) -> Non
         assert trained.overrides
         # The CRF is not in what a training depends on.
         assert "crf" not in yaml.safe_load((tmp_path / "train" / f"{name}.yaml").read_text())
+
+
+def test_each_stage_depends_on_its_own_part_of_the_evaluation(tmp_path: Path) -> None:
+    (name, _) = compose_variants(tmp_path)
+    parts = {
+        stage: yaml.safe_load((tmp_path / stage / f"{name}.yaml").read_text())
+        for stage in ("infer", "tune", "evaluate")
+    }
+    assert {"crf", "search"} & set(parts["infer"]) == set()
+    assert {"crf", "search"} <= set(parts["tune"])
+    network, rest = set(parts["infer"]["evaluate"]), set(parts["evaluate"]["evaluate"])
+    assert {"split", "scales", "flip", "output_stride", "window"} <= network
+    assert {"fusion", "pictures"} <= rest
+    assert not network & rest
+    assert network | rest == {entry.name for entry in fields(EvaluateConfig)}
+    evaluated = load_resolved(tmp_path, "evaluate", name)
+    assert evaluated.evaluate == load_config([]).evaluate
+    assert load_resolved(tmp_path, "infer", name).evaluate.scales == [0.75, 1.0, 1.25]
 
 
 def test_a_removed_variant_leaves_no_configuration_behind(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ PARAMS = {
     },
 }
 SIZES = {"train": 6, "val": 2, "test": 3}
+
+#: What follows a training.
+AFTER = ("infer", "tune", "evaluate")
+
+
+def stages(names: Iterable[str], variants: Iterable[str]) -> set[str]:
+    """Stages of variants, in DVC's words."""
+    return {f"{stage}@{name}" for stage, name in product(names, variants)}
 
 
 class Copy:
@@ -112,7 +121,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
 
 def test_repro_goes_from_data_to_report(project: Copy) -> None:
     ran = project.repro()
-    each = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in ("v3", "v3plus")}
+    each = stages(("train", *AFTER), ("v3", "v3plus"))
     assert ran == {"download", "augment", "compose", "report"} | each
     page = (project.root / "report" / "index.html").read_text()
     for name in ("v3", "v3plus"):
@@ -161,13 +170,13 @@ def test_a_comment_in_a_preset_retrains_nothing(project: Copy) -> None:
 def test_a_changed_preset_retrains_just_its_variants(project: Copy) -> None:
     preset = project.root / "conf" / "model" / "deeplab_v3plus.yaml"
     preset.write_text(preset.read_text() + "low_level_channels: 24\n")
-    assert project.repro() == {"compose", "train@v3plus", "evaluate@v3plus", "report"}
+    assert project.repro() == {"compose", "report"} | stages(("train", *AFTER), ("v3plus",))
 
 
 def test_a_new_variant_trains_alone(project: Copy) -> None:
     new = PARAMS["variants"] | {"os8": [*PARAMS["variants"]["v3"], "model.output_stride=8"]}  # type: ignore[operator,index]
     project.set_params(variants=new)
-    assert project.repro() == {"compose", "train@os8", "evaluate@os8", "report"}
+    assert project.repro() == {"compose", "report"} | stages(("train", *AFTER), ("os8",))
 
 
 def test_a_changed_crop_draws_new_pictures_of_the_same_data(project: Copy) -> None:
@@ -187,10 +196,29 @@ def test_workers_and_devices_redo_nothing(project: Copy) -> None:
 def test_a_changed_crf_setting_evaluates_without_training(project: Copy) -> None:
     project.set_params(crf={"iterations": 3})
     names = ("v3", "v3plus", "os8")
-    assert project.repro() == {"compose", "report"} | {f"evaluate@{name}" for name in names}
+    assert project.repro() == {"compose", "report"} | stages(("tune", "evaluate"), names)
     difference = json.loads(project.run("dvc", "metrics", "diff", "--json"))
     assert "miou_crf" in difference["runs/v3/metrics.json"]
     assert "miou" not in difference["runs/v3/metrics.json"]
+
+
+def test_the_network_is_run_only_for_what_it_decides_and_goes_on_where_it_stopped(
+    project: Copy,
+) -> None:
+    variants = yaml.safe_load((project.root / "params.yaml").read_text())["variants"]
+    variants["v3"].append("evaluate.flip=false")
+    project.set_params(
+        variants=variants,
+        evaluate=PARAMS["evaluate"] | {"pictures": 2},  # type: ignore[operator]
+    )
+    gone, *rest = sorted((project.root / "runs" / "v3plus" / "logits").glob("*.npz"))
+    gone.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in rest}
+    # The pictures concern all variants; the logits of v3plus are the same bytes again.
+    ran = stages(("evaluate",), variants) | stages(AFTER, ("v3",)) | {"infer@v3plus"}
+    assert project.repro() == {"compose", "report"} | ran
+    assert gone.is_file()
+    assert {path: path.stat().st_mtime_ns for path in rest} == kept
 
 
 def test_a_changed_template_only_reports(project: Copy) -> None:
@@ -205,7 +233,7 @@ def test_an_edited_manifest_is_seen_and_brings_the_data_again(project: Copy) -> 
     ran = project.repro()
     assert "download" in ran
     # The images are the same: nothing is trained.
-    assert not {name for name in ran if name.startswith(("train", "evaluate"))}
+    assert not {name for name in ran if name.startswith(("train", *AFTER))}
 
 
 def test_a_wrong_key_ends_repro_in_one_line_and_nothing_is_lost(project: Copy) -> None:

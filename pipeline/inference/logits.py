@@ -26,6 +26,9 @@ from pipeline.inference.passes import MODES, Geometry, Pass, Size, fuse, passes_
 #: Inside a run's folder.
 LOGITS, COST = "logits", "cost.json"
 INDEX = "index.json"
+#: Rows that are put together at a time: what is at hand then fits into a core's cache, and no map
+#: is held but the results.
+STRIP = 32
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,28 @@ class StoredLogits:
             UserError: the file is missing or damaged.
         """
         size, logits = self._read(id, passes_of(self.evaluate, modes))
+        rows, wide = {}, {}
+        for which, stored in logits.items():
+            cells = stored.shape[1], stored.shape[2]
+            rows[which], columns = self.index.geometry.weights(cells, size, which.scale)
+            wide[which] = stored.astype(np.float32) @ columns.T
+        maps: dict[str, npt.NDArray[np.float32]] = {}
+        for top in range(0, size[0], STRIP):
+            strip = slice(top, top + STRIP)
 
-        def scores(which: Pass) -> npt.NDArray[np.float32]:
-            stored = logits[which].astype(np.float32)
-            return self.index.geometry.upsample(stored, size, which.scale)
+            def scores(which: Pass, strip: slice = strip) -> npt.NDArray[np.float32]:
+                return np.matmul(rows[which][strip], wide[which])
 
-        return fuse(scores, self.evaluate, modes)
+            fused = fuse(scores, self.evaluate, modes)
+            for mode, part in fused.items():
+                twin = next(other for other in fused if fused[other] is part)
+                if twin == mode and mode not in maps:
+                    maps[mode] = np.empty((self.index.classes, *size), np.float32)
+                if twin == mode:
+                    maps[mode][:, strip] = part
+                else:
+                    maps[mode] = maps[twin]
+        return maps
 
     def _read(
         self, id: str, passes: Sequence[Pass]

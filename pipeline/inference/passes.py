@@ -91,17 +91,30 @@ class Geometry:
         Returns:
             C x H x W of the same kind.
         """
-        cells, padded = scores.shape[-2:], self.padded(size, scale)
-        rows, columns = (
-            self._weights(cells[axis], padded[axis], scaled, size[axis])
-            for axis, scaled in enumerate(self.scaled(size, scale))
-        )
+        rows, columns = self.weights((scores.shape[-2], scores.shape[-1]), size, scale)
         return _like(rows, scores) @ (scores @ _like(columns.T, scores))
 
-    def _weights(self, cells: int, padded: int, scaled: int, side: int) -> npt.NDArray[np.float32]:
-        """How much each cell of the scores counts for each pixel of an axis, side x cells."""
-        weights = interpolate(np.eye(cells), padded, self.align_corners)[:scaled]
-        return interpolate(weights, side, align_corners=True).astype(np.float32)
+    def weights(
+        self, cells: Size, size: Size, scale: float
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """How much each cell counts for each pixel, along the rows and along the columns.
+
+        Args:
+            cells: h and w of the scores.
+            size: H and W of the image.
+            scale: the pass's.
+
+        Returns:
+            H x h and W x w.
+        """
+        padded, scaled = self.padded(size, scale), self.scaled(size, scale)
+
+        def along(axis: int) -> npt.NDArray[np.float32]:
+            inside = interpolate(np.eye(cells[axis]), padded[axis], self.align_corners)
+            weights = interpolate(inside[: scaled[axis]], size[axis], align_corners=True)
+            return weights.astype(np.float32)
+
+        return along(0), along(1)
 
 
 def interpolate(

@@ -51,7 +51,7 @@ def submit(
     """
     expected = find_server(server)
     paths = find_images(images, expected, ids)
-    classes = list(read_checkpoint(run_folder / "model.ckpt")["classes"])
+    classes = list(read_checkpoint(run_folder / "model.ckpt").get("classes", []))
     crf = crf_settings(run_folder) if mode.endswith("_crf") else None
     labelled = _predictions(config, run_folder / "model.ckpt", paths, mode, crf)
     with progress(config.trainer.progress_bar) as bar:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pipeline.files import whole_folder
-from pipeline.reporting import answer, plots, tables
+from pipeline.reporting import answer, heat, plots, tables
 from pipeline.reporting.compare import comparable, evaluation_of, headline, single_changes
 from pipeline.reporting.load import DataSet, Variant, load_data_set, load_variants
 from pipeline.reporting.strips import Strip, data_uri, strips
@@ -118,11 +118,9 @@ def _figures(
     figures: dict[str, Figure | None] = {
         "cost.png": plots.cost_plot(variants, ("gmacs", "ms_per_image")),
         "curves.png": plots.curves_plot(variants, ("val_miou", "train_loss")),
-        "class_iou.png": plots.class_plot(variants),
+        "class_iou.png": heat.class_plot(variants),
         "borders.png": plots.borders_plot(variants, ("miou", "gain")),
-        "confusion.png": plots.confusion_plot(
-            found.evaluation.confusion(), found.evaluation.classes
-        )
+        "confusion.png": heat.confusion_plot(found.evaluation.confusion(), found.evaluation.classes)
         if found
         else None,
     }

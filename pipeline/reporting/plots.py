@@ -16,18 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.reporting.compare import (
-    border_curve,
-    comparable,
-    evaluation_of,
-    pareto_front,
-    row_shares,
-)
+from pipeline.reporting.compare import border_curve, comparable, evaluation_of, pareto_front
 from pipeline.reporting.load import Variant
-from pipeline.reporting.words import DASH
 
 #: Okabe and Ito's colours, which stay apart for colour-blind readers, without black and yellow,
 #: which vanish on a dark or a light page. Markers and dashes tell variants apart besides.
@@ -37,7 +29,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
 
 #: Ink and rule as drawn; in SVG they become the page's own, which follow light and dark.
 INK, RULE = "#1c2126", "#d5d9dd"
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -80,7 +72,7 @@ def svg(figure: Figure, name: str) -> str:
     """
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", text[text.index("<svg") :])
@@ -89,7 +81,7 @@ def svg(figure: Figure, name: str) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Save the figure on white, as PNG or JPEG by the file's ending."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(path, dpi=160, facecolor="white")
 
 
@@ -106,7 +98,7 @@ def cost_plot(variants: Sequence[Variant], costs: Sequence[str]) -> Figure | Non
     ]
     if not known or len(compared) < 2:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, panels = _panels(len(known))
         for axes, cost in zip(panels, known, strict=True):
             _cost_panel(axes, variants, compared, cost)
@@ -207,7 +199,7 @@ def curves_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | No
     if not what:
         return None
     words = {"val_miou": "mIoU on val, %", "train_loss": "training loss"}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, panels = _panels(len(what), legend_rows=math.ceil(len(variants) / 2))
         for axes, column in zip(panels, what, strict=True):
             for index, variant in enumerate(variants):
@@ -239,7 +231,7 @@ def borders_plot(variants: Sequence[Variant], what: Sequence[str]) -> Figure | N
     if not compared:
         return None
     words = {"miou": "mIoU in the band, %", "gain": "CRF gain in the band, points"}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, panels = _panels(len(what), legend_rows=math.ceil(len(compared) / 2))
         for axes, which in zip(panels, what, strict=True):
             for variant in compared:
@@ -267,57 +259,6 @@ def _borders_line(axes: Axes, variant: Variant, index: int, which: str) -> None:
     axes.plot(widths, refined, lw=1.3, ls=(0, (1, 1.2)), color=style["color"])
 
 
-def class_plot(variants: Sequence[Variant]) -> Figure | None:
-    """IoU of each class (rows) for each variant (columns); absent classes are left blank."""
-    compared = comparable(variants)
-    if not compared:
-        return None
-    classes = evaluation_of(compared[0]).classes
-    values = np.array(
-        [[_nan(evaluation_of(v).modes["single"].iou.get(c)) for v in compared] for c in classes]
-    )
-    size = (2.0 + 0.95 * len(compared), 1.6 + 0.27 * len(classes))
-    names = [v.name for v in compared]
-    return _heat(values, classes, names, size, "IoU, %", decimals=1, vmax=100)
-
-
-def confusion_plot(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """The row-normalised confusion matrix: percent of each true class."""
-    side = 2.0 + 0.34 * len(classes)
-    shares = row_shares(matrix)
-    figure = _heat(shares, classes, classes, (side, side), "% of the true class", decimals=0)
-    figure.axes[0].set_xlabel("prediction")
-    figure.axes[0].set_ylabel("truth")
-    return figure
-
-
-def _heat(
-    values: NDArray[np.float64],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    size: tuple[float, float],
-    title: str,
-    decimals: int,
-    vmax: float = 100.0,
-) -> Figure:
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        axes.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
-        # parse_math: a "$" in a class name is a dollar.
-        axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", parse_math=False)
-        axes.set_yticks(range(len(rows)), rows, parse_math=False)
-        axes.tick_params(length=0)
-        axes.set_title(title, loc="left", fontsize=10)
-        for (i, j), value in np.ndenumerate(values):
-            text = DASH if math.isnan(value) else f"{value:.{decimals}f}"
-            if decimals == 0 and value < 0.5:
-                text = ""
-            colour = "white" if value > 0.6 * vmax else INK
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-    return figure
-
-
 def strip_plot(cells: Sequence[Sequence[tuple[str, bytes | None]]]) -> Figure:
     """Pictures in rows and columns, each under its caption.
 
@@ -327,7 +268,7 @@ def strip_plot(cells: Sequence[Sequence[tuple[str, bytes | None]]]) -> Figure:
     first = next(data for row in cells for _, data in row if data is not None)
     wide, high = Image.open(io.BytesIO(first)).size
     rows, columns = len(cells), len(cells[0])
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         size = (2.2 * columns, rows * (2.2 * high / wide + 0.3))
         figure = Figure(figsize=size, layout="constrained")
         for place, (caption, data) in enumerate(cell for row in cells for cell in row):
@@ -344,7 +285,3 @@ def _panels(count: int, legend_rows: int = 0) -> tuple[Figure, list[Axes]]:
     rows = math.ceil(legend_rows / count)
     figure = Figure(figsize=(PANEL[0] * count, PANEL[1] + 0.2 * rows), layout="constrained")
     return figure, [figure.add_subplot(1, count, place + 1) for place in range(count)]
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -15,6 +15,8 @@ EVALUATION_METRICS = {
     "miou_crf": "test/miou_crf",
     "miou_ms_flip_crf": "test/miou_ms_flip_crf",
     "pixel_accuracy": "test/pixel_accuracy",
+    "fw_iou": "test/fw_iou",
+    "mean_accuracy": "test/mean_accuracy",
     "crf_gain": "crf/gain",
     "params_m": "cost/params_m",
     "gmacs": "cost/gmacs",
@@ -43,6 +45,9 @@ def tags(config: Config, signature: str, digest: str) -> dict[str, str]:
 def evaluation_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """metrics.json under MLflow's names, with test/iou/<class>; absent classes are left out."""
     named = {EVALUATION_METRICS[key]: metrics[key] for key in EVALUATION_METRICS if key in metrics}
+    for key, name in (("miou_ci", "test/miou"), ("crf_gain_ci", "crf/gain")):
+        for end, value in (metrics.get(key) or {}).items():
+            named[f"{name}_{end}"] = value
     per_class = {f"test/iou/{name}": value for name, value in metrics["iou"].items()}
     return {key: value for key, value in (named | per_class).items() if value is not None}
 

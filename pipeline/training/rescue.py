@@ -42,6 +42,18 @@ class State(NamedTuple):
     offset: int
 
 
+def is_finished(folder: Path, identity: Identity) -> bool:
+    """Whether a training of this identity has ended here, and all that it left is whole."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        same = record["signature"] == identity.signature and record["finished"]
+        for name in (LAST, "model.ckpt"):
+            same = same and read_whole(folder / name)["signature"] == identity.signature
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return False
+    return bool(same) and (folder / "history.csv").exists()
+
+
 def unfinished(folder: Path, identity: Identity) -> dict[str, Any] | None:
     """The record of a training of this identity that was stopped here; None: start anew.
 

@@ -26,7 +26,7 @@ from pipeline.tracking.naming import swept_params, tags
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.fit import Run, fit
 from pipeline.training.phases import phases
-from pipeline.training.rescue import clear, differences, state_of, unfinished
+from pipeline.training.rescue import clear, differences, is_finished, state_of, unfinished
 from pipeline.training.signature import RELEVANT, Identity, identify
 from pipeline.training.state import PREVIOUS
 from pipeline.training.stopping import Stopped
@@ -56,6 +56,12 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
     # Lightning starts the other processes by this same command: only the first one writes.
     first = is_first()
     folder.mkdir(parents=True, exist_ok=True)
+    if is_finished(folder, identity):
+        if first:
+            # Its process may have ended before DVC heard of it.
+            print(f"{folder}: trained already; delete it to train it again", flush=True)
+            _write_config(config, folder)
+        return
     record = unfinished(folder, identity)
     if first and record is None:
         _say_why(folder, config, identity)
@@ -153,7 +159,7 @@ def _open_row(
     values = dataclasses.asdict(config)
     record |= {**identity._asdict(), "finished": False, **_environment(config)}
     record |= {"settings": {key: values[key] for key in RELEVANT}}
-    write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+    _write_config(config, folder)
     write_json(folder / "run.json", record)
     tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"), folder)
     tracker.params(swept_params(config))
@@ -161,6 +167,11 @@ def _open_row(
     tracker.dataset(config.dataset, data.digest)
     tracker.artifact(folder / "config.yaml")
     return tracker
+
+
+def _write_config(config: Config, folder: Path) -> None:
+    values = dataclasses.asdict(config)
+    write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def is_first() -> bool:

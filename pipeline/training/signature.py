@@ -45,6 +45,8 @@ def identify(config: Config, data_digest: str) -> Identity:
     """The identity of the training that a configuration asks for."""
     values = dataclasses.asdict(config)
     kept = {key: values[key] for key in RELEVANT}
+    if config.trainer.fast_dev_run:  # a try-out is taken for nothing else
+        kept["fast_dev_run"] = config.trainer.fast_dev_run
     code, weights = code_digest(), _weights_digest(config)
     text = json.dumps([kept, weights, data_digest, code], sort_keys=True)
     short = hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config import CrfConfig
 from pipeline.errors import UserError
 from pipeline.inference.crf import refine, releases_lock
-from pipeline.inference.dense_crf import DenseCrfSettings, native_available
+from pipeline.inference.dense_crf import DenseCrfSettings, brute_force, native_available
 from pipeline.inference.dense_crf import refine as refine_beliefs
 from pipeline.paths import PROJECT
 
@@ -94,6 +94,13 @@ def test_every_backend_gives_nearly_the_references_labels(
         image, maps, CrfConfig(backend=backend, normalisation=normalisation, sigma_beta=20)
     )
     assert agreement(ours, reference) >= least
+
+
+def test_the_exact_backend_has_the_brute_forces_labels() -> None:
+    image, maps = random_case(2, 5, 30, 40)
+    crf = CrfConfig(backend="exact", sigma_beta=20)
+    wanted = brute_force(maps, image, DenseCrfSettings(sigma_beta=20))
+    assert np.array_equal(refine(image, maps, crf), wanted.argmax(0))
 
 
 def test_the_same_input_gives_the_same_labels() -> None:

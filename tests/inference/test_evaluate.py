@@ -84,9 +84,7 @@ def test_images_of_the_search_are_in_no_figure(run_folder: Path, shapes: Prepare
 
 def test_logits_of_other_settings_or_data_are_refused(run_folder: Path, shapes: Prepared) -> None:
     other = replace(CONFIG, evaluate=replace(CONFIG.evaluate, flip=False))
-    with pytest.raises(
-        UserError, match=r"made with evaluate\.flip=True, not False; run `dvc"
-    ):
+    with pytest.raises(UserError, match=r"made with evaluate\.flip=True, not False; run `dvc"):
         evaluate_run(other, run_folder, shapes)
     with pytest.raises(UserError, match="logits: of other data"):
         evaluate_run(CONFIG, run_folder, replace(shapes, digest="0" * 64))

@@ -71,8 +71,16 @@ def test_probabilities_are_those_of_whole_images_but_for_sixteen_bits(
             evaluate,
         )
         for mode in maps:
-            assert np.array_equal(maps[mode], exact[mode])
+            np.testing.assert_allclose(maps[mode], exact[mode], atol=1e-6)
             assert np.array_equal(stored.probabilities(id, [mode])[mode], maps[mode])
+
+
+def test_modes_that_are_one_pass_are_one_map(folder: Path) -> None:
+    stored = StoredLogits(folder)
+    stored.evaluate = replace(EVALUATE, scales=[1.0], flip=False)
+    maps = stored.probabilities("two")
+    assert maps["single"] is maps["ms_flip"]
+    assert np.array_equal(maps["single"], StoredLogits(folder).probabilities("two")["single"])
 
 
 def test_a_position_takes_two_bytes_a_class(folder: Path) -> None:

@@ -1,11 +1,9 @@
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from runs_tree import CLASSES, NAMES, PLANS, plant
+from runs_tree import NAMES, PLANS, plant
 
 from pipeline.reporting import plots
 from pipeline.reporting.compare import evaluation_of
@@ -92,21 +90,6 @@ def test_nothing_to_draw_is_no_figure() -> None:
     assert plots.borders_plot(nobody, ("miou",)) is None
     assert plots.cost_plot(nobody, ("gmacs",)) is None
     assert plots.curves_plot(nobody, ("val_miou",)) is None
-    assert plots.class_plot(nobody) is None
-
-
-def test_a_dollar_in_a_class_is_a_dollar(tmp_path: Path) -> None:
-    figure = plots.confusion_plot(np.array([[3, 1], [0, 2]]), ["a $x_", "$b$"])
-    plots.save(figure, tmp_path / "confusion.png")
-    with Image.open(tmp_path / "confusion.png") as picture:
-        assert min(picture.size) > 200
-
-
-def test_the_class_figure_has_every_class_and_variant(variants: list[Variant]) -> None:
-    figure = plots.class_plot(variants)
-    assert figure is not None
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == CLASSES
-    assert len(figure.axes[0].texts) == len(CLASSES) * len(PLANS)
 
 
 def test_many_variants_stay_apart() -> None:

@@ -1,17 +1,19 @@
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
-from together import small_network
+from pytorch_lightning import Callback, Trainer
+from together import Job, loaders, small_network, trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
 from pipeline.config import ModelConfig, TrainConfig
+from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.models.network import build_model
 from pipeline.training.task import SegmentationTask
@@ -34,7 +36,7 @@ def batches(count: int, images: int = 4) -> list[Batch]:
 
 
 def fit(one: SegmentationTask, data: Sequence[Batch], precision: Any = "32-true") -> Trainer:
-    trainer = Trainer(
+    found = Trainer(
         accelerator="cpu",
         precision=precision,
         max_epochs=1,
@@ -43,8 +45,8 @@ def fit(one: SegmentationTask, data: Sequence[Batch], precision: Any = "32-true"
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(one, DataLoader(data, batch_size=None))  # type: ignore[arg-type]
-    return trainer
+    found.fit(one, DataLoader(data, batch_size=None))  # type: ignore[arg-type]
+    return found
 
 
 def config(**settings: Any) -> TrainConfig:
@@ -74,9 +76,8 @@ def test_training_is_sgd_on_the_mean_loss_with_the_rate_of_each_iteration() -> N
 def test_a_batch_in_parts_is_the_batch() -> None:
     whole = task(config(freeze_batch_norm=True))
     parts = task(config(freeze_batch_norm=True, accumulate=2))
-    trainer = fit(parts, batches(3))
+    assert fit(parts, batches(3)).global_step == 3
     fit(whole, batches(3))
-    assert trainer.global_step == 3
     torch.testing.assert_close(parts.network.state_dict(), whole.network.state_dict())
     torch.testing.assert_close(parts.losses, whole.losses)
 
@@ -122,6 +123,34 @@ def test_the_averaged_weights_are_those_that_count() -> None:
     assert not any(module.training for module in one.train().evaluated.modules())
     kept = {name for name in one.state_dict() if name.startswith("average.")}
     assert kept == {f"average.network.{name}" for name in start}
+
+
+class SaveAfter(Callback):
+    """Save a checkpoint after so many steps, on the way."""
+
+    def __init__(self, steps: int, path: Path) -> None:
+        self.steps, self.path = steps, path
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.steps:
+            trainer.save_checkpoint(self.path)
+
+
+def test_a_training_goes_on_to_the_same_weights_and_the_same_average(
+    shapes: Prepared, tmp_path: Path
+) -> None:
+    settings = {"iterations": 4, "ema_decay": 0.9, "accumulate": 2, "ohem": 0.5}
+    config, classes = Job("stopped", settings).config(), len(shapes.classes)
+    whole, resumed = (SegmentationTask(small_network(classes), config, classes) for _ in range(2))
+    save = SaveAfter(2, tmp_path / "last.ckpt")
+    trainer(config, callbacks=[save]).fit(whole, datamodule=loaders(config, shapes))
+    trainer(config).fit(
+        resumed, datamodule=loaders(config, shapes, start=2), ckpt_path=save.path, weights_only=True
+    )
+    assert torch.equal(torch.stack(whole.losses[2:]), torch.stack(resumed.losses))
+    assert len(resumed.losses) == 2
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_half_precision_trains_almost_the_same() -> None:

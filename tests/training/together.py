@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
@@ -78,15 +78,15 @@ def run(job: Job, data: Prepared, processes: int = 1) -> dict[str, Any]:
     weights = class_weights(config, data)
     task = SegmentationTask(small_network(classes), config, classes, class_weights=weights)
     if config.iterations:
-        _trainer(config, processes).fit(task, datamodule=_loaders(config, data))
+        trainer(config, processes).fit(task, datamodule=loaders(config, data))
         return _outcome(task)
     return validated(task, data, processes)
 
 
 def validated(task: SegmentationTask, data: Prepared, processes: int = 1) -> dict[str, Any]:
     """The same of a network as it is."""
-    trainer = _trainer(task.config, processes)
-    trainer.validate(task, datamodule=_loaders(task.config, data), verbose=False)
+    one = trainer(task.config, processes)
+    one.validate(task, datamodule=loaders(task.config, data), verbose=False)
     return _outcome(task)
 
 
@@ -96,7 +96,8 @@ def _outcome(task: SegmentationTask) -> dict[str, Any]:
     return {"state": state, "losses": task.losses, "counts": counts}
 
 
-def _trainer(config: TrainConfig, processes: int) -> Trainer:
+def trainer(config: TrainConfig, processes: int = 1, callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Lightning's, without anything beside the training."""
     return Trainer(
         accelerator="cpu",
         devices=processes,
@@ -104,6 +105,7 @@ def _trainer(config: TrainConfig, processes: int) -> Trainer:
         max_epochs=1,
         max_steps=config.iterations,
         num_sanity_val_steps=0,
+        callbacks=list(callbacks),
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -112,8 +114,9 @@ def _trainer(config: TrainConfig, processes: int) -> Trainer:
     )
 
 
-def _loaders(config: TrainConfig, data: Prepared) -> SegmentationData:
-    return SegmentationData(data, config, 0, (0.5, 0.5, 0.5), workers=0)
+def loaders(config: TrainConfig, data: Prepared, start: int = 0) -> SegmentationData:
+    """The batches of a training from an iteration on."""
+    return SegmentationData(data, config, 0, (0.5, 0.5, 0.5), workers=0, start=start)
 
 
 def normalise(norm: nn.BatchNorm2d, part: slice) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 No lattice: the appearance kernel is taken over all pairs of pixels but those whose kernel is
 negligible. The pixels are sorted into tiles of nearly equal features, and where the boxes around
-two tiles are far apart, the whole pair of tiles is left out: 90 to 95 in 100 on VOC's photographs.
+two tiles are far apart, the whole pair of tiles is left out: seven in eight on VOC's photographs.
 The work still grows with the square of the pixels. A CPU takes minutes for an image.
 """
 

@@ -1,103 +1,90 @@
 """mIoU of many settings of the CRF on the same images, without running the network."""
 
-import threading
+import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.datasets.images import read_image, read_label
 from pipeline.datasets.prepared import Prepared
+from pipeline.errors import UserError
 from pipeline.evaluation.confusion import ConfusionMatrix
 from pipeline.inference.dense_crf import DenseCrf, DenseCrfSettings
+from pipeline.inference.logits import StoredLogits
+from pipeline.inference.side_by_side import in_order
 
 #: The id of an image to its C x H x W softmax, at the image's own size.
 Maps = Callable[[str], npt.NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class SingleScale:
+    """The stored network's probabilities at scale 1."""
+
+    logits: StoredLogits
+
+    def __call__(self, id: str) -> npt.NDArray[np.float32]:
+        """C x H x W, at the image's own size."""
+        return self.logits.probabilities(id, ("single",))["single"]
+
+
+@dataclass(frozen=True)
 class Scorer:
-    """Scores settings over a fixed set of images.
+    """Scores settings over a fixed set of images, which go side by side.
 
     An image is read and its probabilities are upsampled once for all settings, and settings that
-    differ in weights or iterations only share its filters. Images go side by side in threads, for
-    the native code releases Python's lock. So memory grows with the threads, not with the images
-    or the settings, and the sums are of integers: the same on any number of threads.
-
-    Args:
-        data: the training-ready set.
-        ids: which images count.
-        maps: their probabilities; called from several threads.
-        threads: images at a time.
+    differ in weights or iterations only share its filters. So memory grows with the workers, not
+    with the images, and the sums are of integers: the same on any number of workers.
     """
 
-    def __init__(self, data: Prepared, ids: Sequence[str], maps: Maps, threads: int) -> None:
-        self.data, self.ids, self.maps, self.threads = data, list(ids), maps, threads
+    data: Prepared
+    ids: Sequence[str]
+    maps: Maps
+    #: Images at a time; 0: in this thread.
+    workers: int
+    #: Or processes, where the CRF does not release Python's lock.
+    threads: bool = True
 
     def matrices(
-        self, settings: Sequence[DenseCrfSettings], advance: Callable[[int], None] = lambda _: None
+        self, settings: Sequence[DenseCrfSettings], advance: Callable[[], None] = lambda: None
     ) -> list[ConfusionMatrix]:
         """One confusion matrix over all images for each of the settings, in their order.
 
         Args:
             settings: any; with 0 iterations, the network's own labels are scored.
-            advance: told how many more labellings (of one image by one of the settings) are done.
+            advance: called after each image.
 
         Raises:
-            UserError: a label holds what is no class, or a sigma is too narrow for the filter.
+            UserError: a label holds what is no class, an image has another size than its label or
+                its logits, or a sigma is too narrow for the filter.
         """
-        counted = _Counts([self._empty() for _ in settings], advance)
-        stop = threading.Event()
-        with ThreadPoolExecutor(self.threads) as pool:
-            jobs = [pool.submit(self._score, id, settings, counted, stop) for id in self.ids]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-            finally:
-                # After an error or an interrupt, what has not begun returns at once.
-                stop.set()
-        return counted.matrices
+        total = [self._empty() for _ in settings]
+        score = functools.partial(self._score, settings)
+        for matrices in in_order(score, self.ids, self.workers, self.threads):
+            total = [sum_ + one for sum_, one in zip(total, matrices, strict=True)]
+            advance()
+        return total
 
-    def _score(
-        self,
-        id: str,
-        settings: Sequence[DenseCrfSettings],
-        counted: "_Counts",
-        stop: threading.Event,
-    ) -> None:
-        if stop.is_set():
-            return
-        try:
-            image, label_path = read_image(self.data.image_path(id)), self.data.label_path(id)
-            truth, maps = read_label(label_path), self.maps(id)
-            for members in by_filters(settings):
-                crf = DenseCrf(image, settings[members[0]])
-                for member in members:
-                    if stop.is_set():
-                        return
-                    matrix = self._empty()
-                    labels = crf.labels(maps, settings[member])
-                    matrix.update(truth, labels, source=str(label_path))
-                    counted.add(member, matrix)
-        except BaseException:
-            stop.set()
-            raise
+    def _score(self, settings: Sequence[DenseCrfSettings], id: str) -> list[ConfusionMatrix]:
+        image_path, label_path = self.data.image_path(id), self.data.label_path(id)
+        image, truth, maps = read_image(image_path), read_label(label_path), self.maps(id)
+        if not image.shape[:2] == truth.shape == maps.shape[1:]:
+            raise UserError(
+                f"{image_path}: its label or its logits have another size; run "
+                "`dvc repro -f augment`, then `dvc repro`"
+            )
+        matrices = [self._empty() for _ in settings]
+        for members in by_filters(settings):
+            crf = DenseCrf(image, settings[members[0]])
+            for member in members:
+                labels = crf.labels(maps, settings[member])
+                matrices[member].update(truth, labels, source=str(label_path))
+        return matrices
 
     def _empty(self) -> ConfusionMatrix:
         return ConfusionMatrix(len(self.data.classes), void=self.data.void)
-
-
-class _Counts:
-    """The matrices that the threads add to."""
-
-    def __init__(self, matrices: list[ConfusionMatrix], advance: Callable[[int], None]) -> None:
-        self.matrices, self._advance = matrices, advance
-        self._lock = threading.Lock()
-
-    def add(self, index: int, matrix: ConfusionMatrix) -> None:
-        with self._lock:
-            self.matrices[index] = self.matrices[index] + matrix
-            self._advance(1)
 
 
 def by_filters(settings: Sequence[DenseCrfSettings]) -> list[list[int]]:

@@ -189,7 +189,7 @@ def describe(model: ModelConfig) -> list[str]:
 def find_weights(model: ModelConfig) -> WeightSet | Path | None:
     """What `model.weights` means: a known set, a file that is there, or None for random weights.
 
-    A relative path starts at the project's root.
+    A relative path starts at the project's root; a run's folder means its model.ckpt.
 
     Raises:
         UserError: for an unknown name, a missing file, or a set of another network.
@@ -203,12 +203,14 @@ def find_weights(model: ModelConfig) -> WeightSet | Path | None:
             _check_settings(one, model)
             return one
     path = PROJECT / Path(asked).expanduser()
+    if path.is_dir():
+        path /= "model.ckpt"
     if path.is_file():
         return path
     if "/" in asked or "." in asked:
         raise UserError(
-            f"model.weights={asked}: no such file; name a state_dict (.pth, .safetensors) or a "
-            f".ckpt of a run, {_or_names(known)}or set model.weights=null"
+            f"model.weights={asked}: no such file; name a state_dict (.pth, .safetensors), a .ckpt "
+            f"or the folder of a run, {_or_names(known)}or set model.weights=null"
         )
     names = nearest(asked, [one.name for one in known]) if known else "there are none at all"
     raise UserError(

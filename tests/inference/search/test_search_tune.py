@@ -55,7 +55,7 @@ def run(shapes: Prepared, tmp_path: Path) -> Path:
 
 def test_coarse_to_fine_finds_the_best_of_the_whole_fine_grid(shapes: Prepared) -> None:
     config, ids = searching(), shapes.ids("train")
-    scorer = Scorer(shapes, ids, coarse_maps(shapes), threads=2)
+    scorer = Scorer(shapes, ids, coarse_maps(shapes), workers=2)
     config.search.sigma_alpha = [4.0, 12.0, 36.0]
     without, trials = search(config, scorer)
     whole = searching(rounds=1)
@@ -173,7 +173,7 @@ def test_what_ends_its_range_is_named() -> None:
 def test_any_backend_can_be_searched(shapes: Prepared, backend: str) -> None:
     config = searching(rounds=1)
     config.crf.backend = backend
-    scorer = Scorer(shapes, shapes.ids("test"), coarse_maps(shapes), threads=1)
+    scorer = Scorer(shapes, shapes.ids("test"), coarse_maps(shapes), workers=1)
     without, trials = search(config, scorer)
     points = list(product(config.search.w1, config.search.sigma_alpha, config.search.sigma_beta))
     first = [trial.point for trial in trials[1:] if trial.rough == (backend == "pydensecrf")]

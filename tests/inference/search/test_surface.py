@@ -46,4 +46,5 @@ def test_the_found_settings_have_a_mark_of_their_own_and_the_same_search_the_sam
 
 def marked(path: Path) -> npt.NDArray[np.bool_]:
     """Where the picture has the colour of the marks."""
-    return np.asarray(np.asarray(Image.open(path)) == (0xD5, 0x5E, 0x00, 0xFF)).all(axis=2)
+    same = np.asarray(Image.open(path)) == (0xD5, 0x5E, 0x00, 0xFF)
+    return np.asarray(same.all(axis=2))

@@ -1,0 +1,56 @@
+"""A real sweep of tiny networks through DVC, in a temporary copy of the project."""
+
+import json
+import re
+
+import pytest
+from test_dvc import Copy, project  # noqa: F401  `project` is a fixture
+
+pytestmark = pytest.mark.dvc
+
+TINY = ["model=deeplab_v3", "model.backbone=mobilenet_v2", "model.aspp=no_atrous"]
+VARIANTS = {"wide": [*TINY, "model.aspp_channels=16"], "narrow": [*TINY, "model.aspp_channels=8"]}
+
+
+def test_a_sweep_leaves_dvc_nothing_to_do_and_the_plan_says_so(project: Copy) -> None:  # noqa: F811
+    train = {"iterations": 1, "batch_size": 2, "crop_size": 65, "learning_rate": 0.1}
+    evaluate = {"scales": [1.0], "flip": False, "cost_size": 65, "pictures": 0}
+    project.set_params(train=train, evaluate=evaluate, crf={"iterations": 1}, variants=VARIANTS)
+    shown = project.run("python", "-m", "pipeline.sweep", "--slots", "2")
+    for name in VARIANTS:
+        assert re.search(rf"{name}: iteration 1/1, val mIoU \d", shown)
+        assert re.search(rf"{name}: done in \d+:\d\d", shown)
+    assert project.repro() == set()
+    assert "up to date" in project.run("dvc", "status")
+    assert (project.root / "report" / "index.html").is_file()
+
+    project.change("params.yaml", "learning_rate: 0.1", "learning_rate: 0.05")
+    project.change("pipeline/evaluation/confusion.py", '"""', '"""Counted. ')
+    plan = json.loads(project.run("python", "-m", "pipeline.plan", "wide", "--json"))
+    (wide,) = plan["variants"]
+    reasons = {step["stage"]: step["reasons"] for step in wide["stages"]}
+    assert reasons["train@wide"] == ["train.learning_rate 0.1 -> 0.05"]
+    assert reasons["infer@wide"] == ["after train"]
+    assert "pipeline/evaluation/confusion.py changed" in reasons["evaluate@wide"]
+    assert wide["does"] == "trains"
+    assert (wide["seconds_from"], wide["resumes_at"]) == ("wide", None)
+    assert wide["seconds"] > 0
+
+
+def test_a_sweep_of_a_variant_that_is_not_there_ends_in_one_line(project: Copy) -> None:  # noqa: F811
+    output = project.run("python", "-m", "pipeline.sweep", "wid", code=1)
+    assert output.strip() == (
+        "error: wid: no such variant in params.yaml; did you mean 'wide'? valid: narrow, wide"
+    )
+    output = project.run("python", "-m", "pipeline.sweep", "--slots", "0", code=1)
+    assert output.strip() == "error: --slots=0: must be 1 or more"
+
+
+def test_a_hydra_sweep_through_submitit_trains_each_job_in_its_folder(project: Copy) -> None:  # noqa: F811
+    pytest.importorskip("submitit", reason="pip install '.[slurm]'")
+    project.run(
+        *("python", "-m", "pipeline.train", "-m", *TINY, "model.aspp_channels=8", "seed=0,1"),
+        *("hydra/launcher=submitit_local", "hydra.sweep.dir=jobs"),
+    )
+    for job in ("0", "1"):
+        assert json.loads((project.root / "jobs" / job / "run.json").read_text())["finished"]
