@@ -59,7 +59,7 @@ def main() -> None:
     done = len(images) - failed
     print(f"{done} of {len(images)} images, {len(trained.classes)} classes: {given.out}/")
     if failed:
-        raise UserError(f"{failed} of {len(images)} images were not predicted; they are named above")
+        raise UserError(f"{failed} of {len(images)} images could not be read; they are named above")
 
 
 def command() -> None:

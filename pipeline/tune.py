@@ -4,9 +4,13 @@ Heavy imports stand inside `main`: without a search it takes no time.
 """
 
 import argparse
+import os
 
 from pipeline.entry import run
 from pipeline.paths import BUILD, PREPARED, RUNS
+
+# Images are searched side by side; numpy's matrix products would take every core again.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Every row of the papers' tables: it composes, in small too, and is the paper's alone."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,21 +58,30 @@ class Key(NamedTuple):
     small: bool = False
 
 
+class Composed(dict[Key, Config]):
+    """Rows by key, each composed when it is first asked for."""
+
+    def __missing__(self, key: Key) -> Config:
+        self[key] = _composed(f"{key.table}/{key.row}", key.small)
+        return self[key]
+
+
 @pytest.fixture(scope="module")
-def configs() -> Iterator[dict[Key, Config]]:
-    """All rows, as they are and scaled down, composed over the tests' params.yaml."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.composition.PROJECT", Path(__file__).parent)
-        yield {
-            Key(table, row, small): _composed(f"{table}/{row}", small)
-            for small in (False, True)
-            for table in tables()
-            for row in rows(table)
-        }
+def configs() -> Composed:
+    return Composed()
 
 
 def _composed(row: str, small: bool = False, *more: str) -> Config:
     return load_config([f"experiment={row}", *(["scale=small"] if small else []), *more])
+
+
+def _keys() -> list[Key]:
+    return [
+        Key(table, row, small)
+        for table in tables()
+        for row in rows(table)
+        for small in (False, True)
+    ]
 
 
 def _decisive(config: Config) -> dict[str, Any]:
@@ -82,7 +90,7 @@ def _decisive(config: Config) -> dict[str, Any]:
 
 @pytest.mark.parametrize("table", tables())
 def test_the_rows_of_a_table_are_of_one_data_set_and_each_is_another(
-    configs: dict[Key, Config], table: str
+    configs: Composed, table: str
 ) -> None:
     for small in (False, True):
         found = [configs[Key(table, row, small)] for row in rows(table)]
@@ -92,9 +100,10 @@ def test_the_rows_of_a_table_are_of_one_data_set_and_each_is_another(
 
 
 def test_in_small_all_is_of_the_embedded_data_set_and_starts_without_downloads(
-    configs: dict[Key, Config],
+    configs: Composed,
 ) -> None:
-    for key, config in configs.items():
+    for key in _keys():
+        config = configs[key]
         if key.small:
             assert (config.dataset, config.train.split, config.evaluate.split) == (
                 *("shapes", "train", "test"),
@@ -108,7 +117,7 @@ def test_the_command_line_wins_over_scale_and_row() -> None:
     assert (config.train.batch_size, config.model.backbone) == (3, "resnet50")
 
 
-def test_rows_that_differ_in_the_test_only_have_one_training(configs: dict[Key, Config]) -> None:
+def test_rows_that_differ_in_the_test_only_have_one_training(configs: Composed) -> None:
     for small in (False, True):
         for table, names in {
             "v3_table4": ["os_16", "os_8", "os_8_ms"],
@@ -122,10 +131,11 @@ def test_rows_that_differ_in_the_test_only_have_one_training(configs: dict[Key, 
 
 
 def test_a_row_with_coco_starts_from_the_same_network_in_the_table_coco(
-    configs: dict[Key, Config],
+    configs: Composed,
 ) -> None:
     started = 0
-    for key, config in configs.items():
+    for key in _keys():
+        config = configs[key]
         start = config.model.weights or ""
         if start.startswith("runs/"):
             source = start.removeprefix(f"runs/{PRETRAINING}-")
@@ -141,7 +151,7 @@ def test_a_row_with_coco_starts_from_the_same_network_in_the_table_coco(
 
 @pytest.mark.parametrize(("table", "listed"), CATALOGUED.items())
 def test_the_networks_are_those_of_the_catalogue(
-    configs: dict[Key, Config], table: str, listed: tuple[str, str]
+    configs: Composed, table: str, listed: tuple[str, str]
 ) -> None:
     ours = {_network(configs[Key(table, row)].model) for row in rows(table)}
     assert ours >= {_network(row.config) for row in catalogue() if (row.paper, row.table) == listed}
@@ -157,11 +167,12 @@ def _network(model: ModelConfig) -> str:
 
 @pytest.mark.parametrize("name", ROWS_OF_BASES)
 def test_nothing_of_params_yaml_gets_into_a_row(
-    configs: dict[Key, Config], tests_params: Path, name: str
+    configs: Composed, tests_params: Path, name: str
 ) -> None:
-    (tests_params / "params.yaml").write_text(yaml.safe_dump(_hostile()))
     table, _, row = name.partition("/")
-    expected, found = configs[Key(table, row)], _composed(name)
+    expected = configs[Key(table, row)]
+    (tests_params / "params.yaml").write_text(yaml.safe_dump(_hostile()))
+    found = _composed(name)
     assert found.search.images == 0  # and so the rest of it says nothing
     found.search = expected.search
     assert _leaked(_decisive(expected), _decisive(found)) <= FREE
@@ -194,9 +205,7 @@ def _leaked(one: Any, other: Any, prefix: str = "") -> set[str]:
 
 @pytest.mark.parametrize("small", [False, True], ids=["paper", "small"])
 @pytest.mark.parametrize("name", ROWS_OF_BASES)
-def test_the_network_of_a_row_can_be_built(
-    configs: dict[Key, Config], name: str, small: bool
-) -> None:
+def test_the_network_of_a_row_can_be_built(configs: Composed, name: str, small: bool) -> None:
     table, _, row = name.partition("/")
     with torch.device("meta"):
         network = build_model(configs[Key(table, row, small)].model, 21)
@@ -217,7 +226,7 @@ def test_each_row_has_its_figures_and_each_figure_its_row() -> None:
 
 
 def test_figures_are_of_the_data_set_and_split_that_the_row_is_scored_on(
-    configs: dict[Key, Config],
+    configs: Composed,
 ) -> None:
     for name, table in load_papers().items():
         for row, figures in table.rows.items():

@@ -178,9 +178,9 @@ class CrfConfig:
 
 @dataclass
 class SearchConfig:
-    """Coarse-to-fine search of the CRF's settings on images held apart (v1, section 5.1).
+    """Coarse-to-fine search of the CRF's settings on images held apart (v1, section 5).
 
-    The defaults are v2's (section 4.1). What is not listed (w2, sigma_gamma, iterations,
+    The defaults are v2's (section 4). What is not listed (w2, sigma_gamma, iterations,
     normalisation) stays as `crf` says.
     """
 
@@ -205,7 +205,8 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int = 1
-    #: Loader processes for training, and CRF processes in evaluation; None: one a core.
+    #: Loader processes for training, and images scored side by side in evaluation; None: one a
+    #: core.
     workers: int | None = None
     #: Keep images decoded in data/decoded/, 4 bytes a pixel: for PNGs, and many GPUs a core.
     decoded: bool = False

@@ -15,8 +15,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import MODES
 from pipeline.evaluation.tally import Tally
-from pipeline.inference.crf import cores, refine
-from pipeline.inference.dense_crf import native_available
+from pipeline.inference.crf import cores, refine, releases_lock
 from pipeline.inference.logits import StoredLogits
 from pipeline.inference.progress import progress
 from pipeline.inference.seconds import Seconds
@@ -135,11 +134,6 @@ def score(
             "can be scored; choose a split with labels"
         )
     return total, seconds
-
-
-def releases_lock(crf: CrfConfig) -> bool:
-    """Whether the CRF leaves Python's lock alone, so that threads run side by side."""
-    return crf.backend == "exact" or (crf.backend in ("lattice", "fast") and native_available())
 
 
 def spread(length: int, count: int) -> set[int]:

@@ -14,10 +14,9 @@ from pipeline.config import Config, CrfConfig
 from pipeline.datasets.images import read_image
 from pipeline.errors import UserError
 from pipeline.evaluation.server import Server, find_server, write_submission
-from pipeline.inference.crf import cores, refine
+from pipeline.inference.crf import cores, refine, releases_lock
 from pipeline.inference.network import on_device
 from pipeline.inference.progress import progress
-from pipeline.inference.score import releases_lock
 from pipeline.inference.search import crf_settings
 from pipeline.inference.side_by_side import in_order
 from pipeline.inference.whole_image import probabilities

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -178,8 +178,4 @@ def _archive(maps: npt.NDArray[np.float32]) -> bytes:
 def _write_classes(predictor: Predictor, out: Path) -> None:
     """classes.json: what the numbers in the label maps mean, and of which network they are."""
     trained = predictor.trained
-    classes = [
-        {"number": number, "name": name, "color": list(color)}
-        for number, (name, color) in enumerate(zip(trained.classes, trained.palette, strict=True))
-    ]
-    write_json(out / "classes.json", {"model": trained.name, "classes": classes})
+    write_json(out / "classes.json", {"model": trained.name, "classes": trained.described()})

@@ -55,6 +55,13 @@ class Trained:
         tiles = self.evaluate.window if window is None else window
         return replace(self.evaluate, scales=scales, flip=flip, window=tiles)
 
+    def described(self) -> list[dict[str, Any]]:
+        """Number, name and colour of each class, for a JSON."""
+        return [
+            {"number": number, "name": name, "color": list(color)}
+            for number, (name, color) in enumerate(zip(self.classes, self.palette, strict=True))
+        ]
+
 
 def find_trained(name: str, runs: Path = RUNS) -> Trained:
     """Read what a trained network is about.
@@ -131,6 +138,5 @@ def _fetched(uri: str) -> Path:
         raise UserError(f"--model {uri}: not found in {store} ({reason})") from error
     found = sorted(folder.rglob(CHECKPOINT))
     if len(found) != 1:
-        raise UserError(f"--model {uri}: not a model of this project; register it with this version")
+        raise UserError(f"--model {uri}: not a model that this package has registered")
     return found[0]
-

@@ -17,6 +17,8 @@ from pipeline.sweeping.repository import Repository, is_busy
 _STARTS = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
 #: Lines of DVC that say nothing about why a stage failed.
 _HOLLOW = ("ERROR: failed to reproduce", "> ", "Running stage ", "Stage '", "Updating lock file")
+#: DVC's, after its stage was killed.
+_SECONDS_TO_END = 20.0
 _SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh")
 
 
@@ -114,29 +116,31 @@ class Job:
     def stop(self) -> None:
         """Tell the stage to save and end; DVC then ends by itself, and frees what it holds.
 
-        To be called until it has ended: DVC may be between two stages.
+        To be called until it has ended: DVC may be between two stages. DVC itself is never told:
+        interrupted while it writes its list of locks, it leaves one that no DVC can read.
         """
-        if self.ended() is not None:
-            return
-        stages = _stage_processes(self._process.pid)
-        for process in stages:
+        for process in _stage_processes(self._process.pid):
             if process.pid not in self._told:
                 self._told.add(process.pid)
                 _signal(process, signal.SIGTERM)
-        if not stages and self._process.pid not in self._told:
-            self._told.add(self._process.pid)
-            self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it at once, with all that it started; nothing is saved."""
-        try:
-            everything = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.Error:
-            everything = []
-        self._process.kill()
-        for process in everything:
-            _signal(process, signal.SIGKILL)
-        self._process.wait()
+        """End the stage at once, with all that it started; nothing is saved."""
+        end = time.monotonic() + _SECONDS_TO_END
+        while self.ended() is None and time.monotonic() < end:
+            for process in _descendants(self._process.pid):
+                _signal(process, signal.SIGKILL)
+            time.sleep(0.1)
+        if self.ended() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _descendants(process: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process).children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def _stage_processes(dvc: int) -> list[psutil.Process]:

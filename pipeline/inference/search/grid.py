@@ -37,7 +37,7 @@ PROMISING, LEAST_PROMISING = 1 / 8, 8
 def coarse_to_fine(
     axes: Sequence[Sequence[float]], rounds: int, score: Score, rough: Score | None = None
 ) -> list[Trial]:
-    """Score a grid, then ever finer ones around the best (v1, section 5.1; v2, section 4.1).
+    """Score a grid, then ever finer ones around the best (v1, section 5; v2, section 4).
 
     Every round scores its centre again, so the best of the last is the best of all that were
     scored in full. Of equals, the first counts: the least w1, then sigma_alpha, then sigma_beta.
