@@ -204,6 +204,11 @@ class SegmentationData(LightningDataModule):
         rank, processes = self._place()
         overfit = self.config.overfit_images is not None
         ids = self.training_ids if overfit else self.data.ids("val")
+        if processes > len(ids):
+            raise UserError(
+                f"trainer.devices: {processes} processes, but only {len(ids)} images to validate; "
+                "take fewer"
+            )
         images = WholeImages(self.data, ids[rank::processes])
         return DataLoader(images, batch_size=None, generator=torch.Generator())
 

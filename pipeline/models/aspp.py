@@ -51,9 +51,9 @@ class ImagePooling(nn.Sequential):
         batch_norm = self[2]
         if len(high) == 1 and batch_norm.training and type(batch_norm) is nn.BatchNorm2d:
             raise UserError(
-                "train.batch_size=1: the batch norm after image pooling needs at least 2 images "
-                "in every batch; raise train.batch_size, or set train.freeze_batch_norm=true or "
-                "model.aspp=no_pooling"
+                "a part of the batch has one image: the batch norm after image pooling needs at "
+                "least 2; raise train.batch_size, lower train.accumulate, or set "
+                "train.freeze_batch_norm=true or model.aspp=no_pooling"
             )
         # Bilinear upsampling of a 1x1 map, as the paper has it, is this.
         return super().forward(high).expand(-1, -1, *high.shape[-2:])

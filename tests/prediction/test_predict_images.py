@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
-from small_run import CLASSES, PALETTE, save_run
+from small_run import CLASSES, PALETTE, picture, save_run
 
 from pipeline.config import CrfConfig
 from pipeline.errors import UserError
 from pipeline.inference.crf import refine
-from pipeline.prediction.photograph import photograph
 from pipeline.prediction.places import find_images
 from pipeline.prediction.predict import Wanted, predict
 from pipeline.prediction.predictor import Predictor
@@ -23,10 +22,6 @@ CRF = CrfConfig(sigma_alpha=10, sigma_beta=10, iterations=2)
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = save_run(tmp_path_factory.mktemp("runs") / "small")
     return Predictor(find_trained(str(folder)), "cpu")
-
-
-def small(width: int = 97, height: int = 115) -> Image.Image:
-    return Image.fromarray(photograph()).resize((width, height))
 
 
 def wanted(predictor: Predictor, out: Path, crf: CrfConfig | None = None) -> Wanted:
@@ -44,24 +39,24 @@ def labels(path: Path) -> np.ndarray:
 def test_a_label_map_holds_class_numbers_in_the_classes_colours(
     predictor: Predictor, tmp_path: Path
 ) -> None:
-    small().save(tmp_path / "a.png")
+    picture().save(tmp_path / "a.png")
     assert run(predictor, tmp_path, tmp_path / "out") == 0
     written = Image.open(tmp_path / "out" / "labels" / "a.png")
-    assert written.mode == "P" and written.size == (97, 115)
+    assert written.mode == "P" and written.size == (131, 155)
     values = np.asarray(written)
-    expected = predictor.labels(np.asarray(small()), predictor.trained.passes())
+    expected = predictor.labels(np.asarray(picture()), predictor.trained.passes())
     np.testing.assert_array_equal(values, expected)
     assert set(np.unique(values)) == set(range(len(CLASSES)))
     colours = np.array(PALETTE, dtype=np.uint8)[values]
     np.testing.assert_array_equal(np.asarray(written.convert("RGB")), colours)
     over = np.asarray(Image.open(tmp_path / "out" / "overlays" / "a.png"))
-    np.testing.assert_allclose(over, 0.4 * np.asarray(small()) + 0.6 * colours, atol=1)
+    np.testing.assert_allclose(over, 0.4 * np.asarray(picture()) + 0.6 * colours, atol=1)
 
 
 def test_every_kind_of_image_is_predicted_as_the_user_sees_it(
     predictor: Predictor, tmp_path: Path
 ) -> None:
-    image = small()
+    image = picture()
     grey = image.convert("L")
     kinds = tmp_path / "kinds"
     kinds.mkdir()
@@ -74,8 +69,8 @@ def test_every_kind_of_image_is_predicted_as_the_user_sees_it(
     note = Image.Exif()
     note[ExifTags.Base.Orientation] = 6  # to be turned clockwise by a quarter
     image.transpose(Image.Transpose.ROTATE_90).save(kinds / "turned.png", exif=note)
-    small(1, 1).save(kinds / "dot.png")
-    small(200, 3).save(kinds / "flat.png")
+    picture(1, 1).save(kinds / "dot.png")
+    picture(200, 3).save(kinds / "flat.png")
     out = tmp_path / "out"
     assert run(predictor, kinds, out) == 0
     colour, dark = labels(out / "labels/rgb.png"), labels(out / "labels/grey.png")
@@ -90,12 +85,12 @@ def test_every_kind_of_image_is_predicted_as_the_user_sees_it(
 def test_with_the_crf_the_labels_are_refined_and_the_probabilities_are_the_networks(
     predictor: Predictor, tmp_path: Path
 ) -> None:
-    small().save(tmp_path / "a.png")
+    picture().save(tmp_path / "a.png")
     out = tmp_path / "out"
     asked = wanted(predictor, out, CRF)
     assert predict(predictor, find_images([tmp_path], out), asked, bar=False) == 0
-    maps = predictor.probabilities(np.asarray(small()), asked.passes).numpy()
-    refined = refine(np.asarray(small()), maps, CRF)
+    maps = predictor.probabilities(np.asarray(picture()), asked.passes).numpy()
+    refined = refine(np.asarray(picture()), maps, CRF)
     np.testing.assert_array_equal(labels(out / "labels/a.png"), refined)
     assert (refined != maps.argmax(axis=0)).any()
     kept = np.load(out / "probabilities/a.npz")["probabilities"]
@@ -106,8 +101,8 @@ def test_with_the_crf_the_labels_are_refined_and_the_probabilities_are_the_netwo
 def test_a_broken_file_is_named_and_the_others_are_predicted(
     predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small().save(tmp_path / "a.png")
-    small().save(tmp_path / "z.png")
+    picture().save(tmp_path / "a.png")
+    picture().save(tmp_path / "z.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.jpg").write_text("no image")
@@ -143,7 +138,7 @@ def test_names_mirror_the_folders_and_none_overwrites_another(tmp_path: Path) ->
 
 
 def test_earlier_predictions_are_no_images(predictor: Predictor, tmp_path: Path) -> None:
-    small().save(tmp_path / "a.png")
+    picture().save(tmp_path / "a.png")
     for out in (tmp_path / "predictions", tmp_path):
         run(predictor, tmp_path, out)
         assert list(find_images([tmp_path], out).values())[0].as_posix() == "a"
@@ -174,8 +169,8 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_image_beyond_the_memory_is_named_with_the_remedy(
     predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small().save(tmp_path / "a.png")
-    small(33, 33).save(tmp_path / "b.png")
+    picture().save(tmp_path / "a.png")
+    picture(33, 33).save(tmp_path / "b.png")
 
     class Small(Predictor):
         """Runs out of memory as torch does on the CPU."""
@@ -190,7 +185,7 @@ def test_an_image_beyond_the_memory_is_named_with_the_remedy(
             return super().probabilities(image, passes)
 
     assert run(Small(), tmp_path, tmp_path / "out") == 1
-    assert "a.png: 97 x 115 pixels do not fit into the memory" in capsys.readouterr().err
+    assert "a.png: 131 x 155 pixels do not fit into the memory" in capsys.readouterr().err
     assert (tmp_path / "out" / "labels" / "b.png").is_file()
 
 
@@ -198,7 +193,7 @@ def test_memory_holds_a_few_images_however_many_there_are(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(12):
-        small(33, 33).save(tmp_path / f"{number}.png")
+        picture(33, 33).save(tmp_path / f"{number}.png")
     alive, most = 0, 0
 
     class Counted:

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
-from small_run import save_run
+from small_run import picture, save_run
 
 from pipeline.errors import UserError
-from pipeline.prediction.photograph import photograph
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.pyfunc import decoded
 from pipeline.prediction.registry import dataset_of, register
 from pipeline.prediction.trained import find_trained
 
-PIXELS = np.asarray(Image.fromarray(photograph()).resize((131, 155)))
+PIXELS = np.asarray(picture())
 CRF = {"sigma_alpha": 10.0, "sigma_beta": 10.0, "iterations": 2}
 
 
