@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint types check ui clean
+.PHONY: help setup repro plan sweep test lint types check ui clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard pipeline/inference/dense_crf
 repro: $(STAMP)  ## run the pipeline, data to report; only what changed is redone
 	$(BIN)/dvc repro
 	@echo "report: $(CURDIR)/report/index.html    dashboard: make ui"
+
+plan: $(STAMP)  ## say what would run, why, and what it costs
+	$(BIN)/python -m pipeline.plan
+
+sweep: $(STAMP)  ## like repro, with variants side by side on this machine's GPUs or cores
+	$(BIN)/python -m pipeline.sweep
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

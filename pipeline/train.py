@@ -5,6 +5,7 @@ python -m pipeline.train model.output_stride=8                 one run, in outpu
 python -m pipeline.train -m model.output_stride=8,16 seed=0,1  a grid, in multirun/
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipeline.composition import plain_experiment, register, to_config
 from pipeline.entry import fail, run
 from pipeline.errors import UserError
 from pipeline.paths import CONF, PREPARED
+from pipeline.sweeping.machine import DEVICES
 from pipeline.training.launch import needs_own_process, run_in_own_process
 from pipeline.training.stopping import RESUMABLE, Stopped
 
@@ -39,6 +41,8 @@ def train(composed: DictConfig) -> None:
 
 def _train(composed: DictConfig, job: HydraConf) -> None:
     config = to_config(composed)
+    # A sweep says how many devices of the machine this training has.
+    config.trainer.devices = int(os.environ.get(DEVICES, config.trainer.devices))
     config.overrides = config.overrides or list(job.overrides.task)
     config.variant = config.variant or job.job.override_dirname or "default"
     if needs_own_process(job, config.trainer):

@@ -205,6 +205,8 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int = 1
+    #: Machines that train together, each with so many devices.
+    nodes: int = 1
     #: Loader processes for training, and images scored side by side in evaluation; None: one a
     #: core.
     workers: int | None = None
@@ -255,6 +257,7 @@ def check(config: Config) -> None:
     _check_crf(config.crf)
     _check_search(config.search)
     at_least("trainer.devices", config.trainer.devices, 1)
+    at_least("trainer.nodes", config.trainer.nodes, 1)
     if config.trainer.workers is not None:
         at_least("trainer.workers", config.trainer.workers, 0)
     one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu", "mps"))

@@ -89,13 +89,13 @@ def peak_memory(model: nn.Module, size: int) -> int:
     is not known beforehand and not in it. Nothing is computed.
     """
     shapes_only, image = _shapes_only(model, size)
-    live = _LiveTensors([image, *shapes_only.parameters(), *shapes_only.buffers()])
+    live = LiveTensors([image, *shapes_only.parameters(), *shapes_only.buffers()])
     with torch.no_grad(), live:
         shapes_only(image)
     return live.peak
 
 
-class _LiveTensors(TorchDispatchMode):
+class LiveTensors(TorchDispatchMode):
     """Follows the bytes of the given tensors and of all that operations make, while they live."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:

@@ -16,7 +16,7 @@ from pipeline.composition import to_config
 from pipeline.config import Config, ModelConfig
 from pipeline.errors import UserError
 from pipeline.models.network import SegmentationNetwork, build_model
-from pipeline.networks.cost import _LiveTensors, count_parameters, multiply_adds
+from pipeline.networks.cost import LiveTensors, count_parameters, multiply_adds
 from pipeline.training.phases import phases
 
 
@@ -185,7 +185,7 @@ def _step_memory(key: str, classes: int, batch: int, crop: int, mixed: bool) -> 
     network = _shapes(key, classes).train()
     images = torch.empty(max(2, batch), 3, crop, crop, device="meta")
     weights = sum(parameter.nbytes for parameter in network.parameters())
-    live = _LiveTensors([images, *network.parameters(), *network.buffers()])
+    live = LiveTensors([images, *network.parameters(), *network.buffers()])
     with live:
         outputs = network.outputs(images)
         every = [outputs.scores, *outputs.at_scales]

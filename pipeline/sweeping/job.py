@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from pipeline.sweeping.machine import Slot
 from pipeline.sweeping.progress import Progress

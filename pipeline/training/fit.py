@@ -144,6 +144,7 @@ def _trainer(config: Config, train: TrainConfig, callbacks: list[Callback]) -> T
     return Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.nodes,
         precision=train.precision,  # type: ignore[arg-type]
         # The loader's one pass is the whole phase.
         max_epochs=1,

@@ -141,7 +141,7 @@ def test_earlier_predictions_are_no_images(predictor: Predictor, tmp_path: Path)
     picture().save(tmp_path / "a.png")
     for out in (tmp_path / "predictions", tmp_path):
         run(predictor, tmp_path, out)
-        assert list(find_images([tmp_path], out).values())[0].as_posix() == "a"
+        assert next(iter(find_images([tmp_path], out).values())).as_posix() == "a"
         assert (out / "labels" / "a.png").is_file()
         for folder in ("labels", "overlays"):
             for path in (out / folder).glob("*"):
@@ -160,7 +160,7 @@ def test_relative_paths_and_links_are_taken_as_they_are_written(
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere.png: no such file"):
+    with pytest.raises(UserError, match=r"nowhere\.png: no such file"):
         find_images([tmp_path / "nowhere.png"], tmp_path / "out")
     with pytest.raises(UserError, match="no images in this folder"):
         find_images([tmp_path], tmp_path / "out")

@@ -70,14 +70,14 @@ def test_what_the_stages_left_wins_over_the_training_s_configuration(tmp_path: P
 def test_what_is_not_there_is_named_with_a_remedy(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="--model frist: .*did you mean 'first'"):
+    with pytest.raises(UserError, match=r"--model frist: .*did you mean 'first'"):
         find_trained("frist", runs)
     with pytest.raises(UserError, match="no variant is trained"):
         find_trained("first", tmp_path)
-    with pytest.raises(UserError, match="no model.ckpt in this folder"):
+    with pytest.raises(UserError, match=r"no model\.ckpt in this folder"):
         find_trained(str(tmp_path), runs)
     torch.save({"state_dict": {}, "classes": ["a"]}, tmp_path / "old.ckpt")
-    with pytest.raises(UserError, match="not a model.ckpt of this version"):
+    with pytest.raises(UserError, match=r"not a model\.ckpt of this version"):
         find_trained(str(tmp_path / "old.ckpt"))
     store = tmp_path / "mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
