@@ -177,6 +177,10 @@ def _resolve(name: str, overrides: list[str]) -> Config:
             f"params.yaml: variants.{name}: a variant's name is a folder's name: letters, digits, "
             "'_', '.', '+' and '-'"
         )
+    if name == "dvc":
+        raise UserError(
+            "params.yaml: variants.dvc: DVC keeps this name for itself; take another name"
+        )
     try:
         config = load_config(overrides)
     except UserError as error:

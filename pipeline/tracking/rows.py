@@ -16,7 +16,7 @@ def log_evaluation(folder: Path, config: Config) -> None:
         config: the evaluation's.
     """
     record = json.loads((folder / "run.json").read_text())
-    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"))
+    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"), folder)
     tracker.metrics(evaluation_metrics(json.loads((folder / "metrics.json").read_text())))
     tracker.tags({"evaluate.split": config.evaluate.split})
     tracker.artifact(folder / "metrics.json")
@@ -34,7 +34,7 @@ def log_search(folder: Path, config: Config) -> None:
     if not (folder / "run.json").is_file():
         return
     record = json.loads((folder / "run.json").read_text())
-    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"))
+    tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"), folder)
     tracker.metrics(search_metrics(json.loads((folder / "crf" / "search.json").read_text())))
     tracker.artifact(folder / "crf", "crf")
     tracker.finish()

@@ -150,8 +150,8 @@ def out_of_memory(
         batch += f" (by what it took, at most {fits * processes} can fit)"
     return UserError(
         f"out of memory at iteration {iteration}: the peak was {_gib(peak):.2f} GiB, {place}"
-        f"{more}; lower {batch} or train.crop_size={train.crop_size}, or take a coarser "
-        "model.output_stride or train.precision=bf16-mixed"
+        f"{more}; raise train.accumulate={train.accumulate}, lower {batch} or train.crop_size="
+        f"{train.crop_size}, or take a coarser model.output_stride or train.precision=bf16-mixed"
     )
 
 

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from pipeline.config import Config, ModelConfig, TrainConfig
-from pipeline.config.schema import SecondPhase
+from pipeline.config import Config, ModelConfig, SecondPhase, TrainConfig
 from pipeline.models.network import SegmentationNetwork, build_model
 
 

@@ -17,7 +17,7 @@ from pipeline.prediction.trained import find_trained
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_run(tmp_path_factory.mktemp("runs") / "small")
+    return save_run(tmp_path_factory.mktemp("runs") / "small", backbone="resnet18", width=1.0)
 
 
 def test_onnx_as_its_description_says_gives_the_predicted_labels(
@@ -56,7 +56,9 @@ def test_an_exported_program_runs_at_other_sizes(run_folder: Path, tmp_path: Pat
 
 def test_what_cannot_be_of_any_size_is_of_one_and_that_is_said(tmp_path: Path) -> None:
     # Python's rounding of a scaled side is of one number.
-    trained = find_trained(str(save_run(tmp_path / "run", scales=[0.5, 1.0])))
+    trained = find_trained(
+        str(save_run(tmp_path / "run", backbone="resnet18", width=1.0, scales=[0.5, 1.0]))
+    )
     out = tmp_path / "model.pt2"
     said = export(trained, "torch", out, photograph(), None)
     assert "one size only" in said and "images of 513 x 513 pixels only" in said

@@ -46,7 +46,7 @@ def test_too_little_memory_ends_in_a_line_with_the_peak(
     assert run.run(limits={resource.RLIMIT_DATA: 6 * 1024**3}) == 1
     said = last_line(run)
     assert said.startswith("error: out of memory at iteration 1: the peak was ")
-    assert "GiB more were asked for; lower train.batch_size=64" in said
+    assert "GiB more were asked for; raise train.accumulate=1, lower train.batch_size=64" in said
 
 
 def test_what_fits_on_a_gpu_follows_from_what_was_taken() -> None:
