@@ -70,6 +70,9 @@ def load_config(overrides: list[str]) -> Config:
             composed = compose("config", overrides=plain_experiment(overrides))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
+    except ValueError as error:  # Hydra's, of a preset that is set to nothing
+        nothing = [word for word in overrides if word.endswith("=null")]
+        raise UserError(f"{', '.join(nothing)}: name a preset, or leave this out") from error
     return to_config(composed)
 
 
@@ -240,8 +243,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _groups() -> list[str]:
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-    return groups + [entry.name for entry in dataclasses.fields(Config)]
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    return sorted(groups | {entry.name for entry in dataclasses.fields(Config)})
 
 
 def _known_keys(parent: str) -> list[str]:

@@ -137,7 +137,8 @@ def test_a_crf_preset_wins_over_params_yaml_and_experiments_and_a_value_over_the
     assert (preset.w1, preset.sigma_alpha, preset.sigma_beta) == (4, 65, 3)
     assert (preset.w2, preset.sigma_gamma, preset.iterations) == (2, 2, 10)
     assert ours.sigma_alpha != preset.sigma_alpha
-    assert load_config(["+experiment=v2_resnet101_aspp", "crf=v2_vgg16"]).crf == preset
+    assert load_config(["experiment=v1/7x7"]).crf.sigma_alpha == 72
+    assert load_config(["experiment=v1/7x7", "crf=v2_vgg16"]).crf == preset
     assert load_config(["crf=v2_vgg16", "crf.w1=7"]).crf == replace(preset, w1=7.0)
     # What a preset does not name stays as it was.
     assert load_config(["crf=v2_vgg16", "crf.backend=fast"]).crf.backend == "fast"
