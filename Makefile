@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan sweep test lint types check ui clean
+.PHONY: help setup repro plan sweep nightly test lint types check ui clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ plan: $(STAMP)  ## say what would run, why, and what it costs
 
 sweep: $(STAMP)  ## like repro, with variants side by side on this machine's GPUs or cores
 	$(BIN)/python -m pipeline.sweep
+
+nightly: $(STAMP)  ## every table of the papers in small, data to report (hours)
+	$(BIN)/python -m pipeline.table all scale=small --run
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

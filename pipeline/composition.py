@@ -78,7 +78,8 @@ def load_config(overrides: list[str]) -> Config:
 
 def plain_experiment(overrides: list[str]) -> list[str]:
     """`+experiment=x` as `experiment=x`: both are understood, and a debug preset still wins."""
-    return [word[1:] if word.startswith("+experiment=") else word for word in overrides]
+    optional = ("+experiment=", "+scale=")
+    return [word[1:] if word.startswith(optional) else word for word in overrides]
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -131,6 +132,12 @@ def compose_variants(out: Path) -> list[str]:
     if not base.variants:
         raise UserError("params.yaml: variants is empty; name at least one, e.g. first: []")
     resolved = {name: _resolve(name, overrides) for name, overrides in base.variants.items()}
+    for name, config in resolved.items():
+        if config.dataset != base.dataset:
+            raise UserError(
+                f"params.yaml: variants.{name}: dataset={config.dataset}, but the stages prepare "
+                f"{base.dataset}; set dataset: {config.dataset}, or add scale=small"
+            )
     shown = {key: getattr(base.train, key) for key in AUGMENTATION}
     augment = {"dataset": base.dataset, "seed": base.seed, "train": shown}
     texts = {out / "augment.yaml": _yaml(augment)}

@@ -39,7 +39,7 @@ def test_from_another_folder_a_broken_file_is_named_and_the_exit_code_says_so(
 def test_each_way_of_running_the_network_gives_its_own_labels(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = []
+    seen: list[np.ndarray] = []
     for way in ([], ["--ms"], ["--flip"], ["--window", "65"], ["--probabilities"]):
         out = folder / f"out{len(seen)}"
         given = [str(folder / "photos"), "--model", str(folder / "run"), "--out", str(out), *way]

@@ -19,8 +19,8 @@ SHORT = [
     "model.weights=null",
 ]
 PRESETS = [
-    f"{'+' if folder == 'experiment' else ''}{folder}={path.stem}"
-    for folder in ("experiment", "debug", "model")
+    f"{folder}={path.stem}"
+    for folder in ("debug", "model")
     for path in sorted((CONF / folder).glob("*.yaml"))
 ]
 

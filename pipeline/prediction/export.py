@@ -31,8 +31,9 @@ INPUT, OUTPUT = "image", "scores"
 #: How far the file's scores may be from the network's, as a share of the largest score: rounding,
 #: in another order of additions, makes a tenth of it at most.
 TOLERANCE = 1e-3
-#: Sides that the check is made at, before they are rounded up; neither is a multiple of a stride.
-SIDES: tuple[Size, Size] = ((258, 330), (170, 202))
+#: Sizes that the check is made at: between the strides' multiples, closer to the next one, and on
+#: them; a network that was written for some of these may fail at others.
+SIZES: tuple[Size, ...] = ((258, 330), (186, 218), (161, 257))
 #: Side of a file that takes one size only, before it is rounded up.
 FIXED = 513
 LEAST = 33
@@ -97,7 +98,7 @@ def export(
         os.replace(beside, out)
     write_json(out.with_name(f"{out.name}.json"), _description(trained, network, kind, check, out))
     takes = "images of any size" if any_size else f"images of {fixed[0]} x {fixed[1]} pixels only"
-    sizes = " and ".join(f"{height} x {width}" for height, width in check.sizes)
+    sizes = ", ".join(f"{height} x {width}" for height, width in check.sizes)
     lines = [
         *([f"{trained.name}: one size only, for at another {why}"] if why else []),
         f"{out}: {kind}, {takes}",
@@ -116,8 +117,8 @@ def scaled(image: npt.NDArray[np.uint8], size: Size) -> Tensor:
 def _any_size(
     network: SegmentationNetwork, kind: str, path: Path, image: npt.NDArray[np.uint8]
 ) -> tuple[Check | None, str]:
-    """Write the file for any size, and check it at two; or None, and why it cannot be."""
-    images = [scaled(image, size) for size in SIDES]
+    """Write the file for any size, and check it at several; or None, and why it cannot be."""
+    images = [scaled(image, size) for size in SIZES]
     try:
         check = _written(network, kind, path, images, any_size=True)
     except Exception as error:  # of three libraries, and whatever an exported guard raises

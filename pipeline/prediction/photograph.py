@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pipeline.datasets.images import read_image
 from pipeline.errors import UserError
 
-#: Grace Hopper, 512 x 606 pixels, in the public domain.
+#: Grace Hopper, 512 x 600 pixels, in the public domain.
 NAME = "grace_hopper.jpg"
 
 

@@ -3,8 +3,6 @@
 import base64
 import io
 import json
-import logging
-import os
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -19,8 +17,8 @@ from pipeline.errors import UserError
 from pipeline.files import write_whole
 from pipeline.prediction.photograph import photograph
 from pipeline.prediction.pyfunc import COLUMN
+from pipeline.prediction.store import open_store
 from pipeline.prediction.trained import CHECKPOINT, Trained, find_trained
-from pipeline.tracking.store import tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -51,21 +49,22 @@ def register(run_folder: Path, name: str, alias: str) -> str:
     row = _record(run_folder, "run.json").get("run_id")
     if not row:
         raise UserError(f"{run_folder}/run.json: the run has no row in MLflow; train it with one")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    store = open_store()
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(tracking_uri())
+    client = mlflow.MlflowClient()
     try:
+        before = client.get_run(row).info
         registered = _log(trained, row, name)
-        client = mlflow.MlflowClient()
+        # The row stands for the training, which ended then.
+        client.set_terminated(row, before.status, before.end_time)
         client.set_registered_model_alias(name, alias, registered)
         for key, value in _tags(trained, run_folder).items():
             client.set_model_version_tag(name, registered, key, value)
     except MlflowException as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{tracking_uri()}: the model was not registered ({reason})") from error
+        raise UserError(f"{store}: the model was not registered ({reason})") from error
     return f"models:/{name}/{registered}"
 
 

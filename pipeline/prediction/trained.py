@@ -14,7 +14,7 @@ from pipeline.inference.search.outcome import FOLDER, SETTINGS
 from pipeline.models.checkpoint import load_network, read_checkpoint
 from pipeline.models.network import SegmentationNetwork
 from pipeline.paths import RUNS
-from pipeline.tracking.store import tracking_uri
+from pipeline.prediction.store import open_store
 
 CHECKPOINT = "model.ckpt"
 #: How MLflow names a registered model, and what is on the row of a run.
@@ -120,17 +120,10 @@ def _settings(folder: Path) -> tuple[EvaluateConfig, CrfConfig]:
 
 def _fetched(uri: str) -> Path:
     """The model.ckpt of a model that MLflow keeps; a copy, where it is not on this machine."""
-    store = tracking_uri()
-    # Asked for a store that is not there, MLflow would make an empty one.
-    database = Path(store.removeprefix("sqlite:///"))
-    if store.startswith("sqlite:///") and not database.is_file():
-        raise UserError(
-            f"--model {uri}: no store at {database}; set MLFLOW_TRACKING_URI, or name a model.ckpt"
-        )
+    store = open_store()
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    mlflow.set_tracking_uri(store)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(uri))
     except (MlflowException, OSError) as error:

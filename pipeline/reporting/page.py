@@ -15,6 +15,7 @@ from pipeline.files import whole_folder
 from pipeline.reporting import answer, heat, plots, tables
 from pipeline.reporting.compare import comparable, evaluation_of, headline, single_changes
 from pipeline.reporting.load import DataSet, Variant, load_data_set, load_variants
+from pipeline.reporting.papers import comparisons
 from pipeline.reporting.strips import Strip, data_uri, strips
 from pipeline.reporting.variants import measures_table, variants_note, variants_table
 from pipeline.reporting.words import Markdown, markdown
@@ -94,6 +95,7 @@ def _content(
         "variants": variants_table(variants),
         "measures": measures_table(variants),
         "variants_note": variants_note(variants),
+        "papers": comparisons(variants),
         "changes": tables.changes_table(single_changes(variants)),
         "classes": tables.classes_table(variants),
         "confusion": tables.confusion_table(best) if best else tables.Table([]),

@@ -98,6 +98,16 @@ def test_with_the_crf_the_labels_are_refined_and_the_probabilities_are_the_netwo
     np.testing.assert_allclose(kept, maps, atol=1e-3)
 
 
+def test_the_crf_takes_images_of_a_pixel_and_of_a_line(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    for size in ((1, 1), (200, 1), (3, 90)):
+        picture(*size).save(tmp_path / f"{size[0]}.png")
+    asked = wanted(predictor, tmp_path / "out", CRF)
+    assert predict(predictor, find_images([tmp_path], tmp_path / "out"), asked, bar=False) == 0
+    assert labels(tmp_path / "out/labels/200.png").shape == (1, 200)
+
+
 def test_a_broken_file_is_named_and_the_others_are_predicted(
     predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
-from small_run import picture, save_run
+from small_run import CLASSES, picture, save_run
 
 from pipeline.errors import UserError
 from pipeline.prediction.predictor import Predictor
@@ -16,6 +16,8 @@ from pipeline.prediction.pyfunc import decoded
 from pipeline.prediction.registry import dataset_of, register
 from pipeline.prediction.trained import find_trained
 
+#: Milliseconds.
+ENDED = 1_700_000_000_000
 PIXELS = np.asarray(picture())
 CRF = {"sigma_alpha": 10.0, "sigma_beta": 10.0, "iterations": 2}
 
@@ -38,6 +40,7 @@ def run_folder(tmp_path: Path, mlflow_store: str) -> Path:
         else experiment.experiment_id
     )
     row = client.create_run(place, run_name="small").info.run_id
+    client.set_terminated(row, end_time=ENDED)
     (folder / "run.json").write_text(json.dumps({"run_id": row}))
     (folder / "metrics.json").write_text(json.dumps({"miou": 71.234, "miou_crf": None}))
     evaluate = {"scales": [0.5, 1.0]}
@@ -50,6 +53,7 @@ def run_folder(tmp_path: Path, mlflow_store: str) -> Path:
 def test_a_registered_network_gives_the_labels_of_the_run(
     run_folder: Path, mlflow_store: str
 ) -> None:
+    row = json.loads((run_folder / "run.json").read_text())["run_id"]
     address = register(run_folder, dataset_of(run_folder), "best")
     served = mlflow.pyfunc.load_model("models:/shapes@best")
     predictor = Predictor(find_trained(str(run_folder)), "cpu")
@@ -76,6 +80,10 @@ def test_a_registered_network_gives_the_labels_of_the_run(
     assert served.metadata.saved_input_example_info is not None
     # And the address works where a model is named.
     assert find_trained("models:/shapes@best").evaluate.scales == [0.5, 1.0]
+    assert find_trained(f"runs:/{row}/network").classes == CLASSES
+    # The row stays the training's.
+    info = client.get_run(row).info
+    assert (info.status, info.end_time) == ("FINISHED", ENDED)
     with pytest.raises(UserError, match="models:/shapes@worst: not found"):
         find_trained("models:/shapes@worst")
 

@@ -81,7 +81,7 @@ def test_what_is_not_there_is_named_with_a_remedy(
         find_trained(str(tmp_path / "old.ckpt"))
     store = tmp_path / "mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
-    with pytest.raises(UserError, match="no store at"):
+    with pytest.raises(UserError, match="no such store of MLflow"):
         find_trained("models:/shapes@best")
     assert not store.exists()
 
