@@ -37,7 +37,7 @@ nightly: $(STAMP)  ## every table of the papers in small, data to report (hours)
 	$(BIN)/python -m pipeline.table all scale=small --run
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)  ## style: ruff
 	$(BIN)/ruff check .

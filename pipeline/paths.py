@@ -1,11 +1,22 @@
-"""Where things lie: derived from this file, never from the working directory."""
+"""Where things lie: derived from this file; from the working directory only if it is installed."""
 
 import os
 from pathlib import Path
 
+#: What the code lies in: the checkout, or site-packages.
+SOURCE = Path(__file__).resolve().parent.parent
+
+
+def _project() -> Path:
+    """The checkout that the code is in; of an installed package, the one that is worked in."""
+    here = Path.cwd()
+    places = (SOURCE, here, *here.parents)
+    return next((one for one in places if (one / "params.yaml").is_file()), here)
+
+
 #: The project's root. A stage run by DVC works in its working directory, which in
 #: `dvc exp run --temp` is a copy of the project.
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = _project()
 
 CONF = PROJECT / "conf"
 MANIFESTS = PROJECT / "data" / "manifests"

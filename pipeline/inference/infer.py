@@ -29,7 +29,7 @@ from pipeline.inference.share import Batch, Job, run_in_processes, run_share
 from pipeline.inference.whole_image import geometry_of
 from pipeline.models.checkpoint import load_network
 from pipeline.models.weights.files import sha256_of
-from pipeline.paths import PROJECT
+from pipeline.paths import SOURCE
 
 #: The code that decides the logits: those that other code has left are not gone on with.
 CODE = (
@@ -107,7 +107,7 @@ def _ids(data: Prepared, split: str) -> list[str]:
     return ids
 
 
-def code_digest(root: Path = PROJECT) -> str:
+def code_digest(root: Path = SOURCE) -> str:
     """sha256 over the names and contents of the code that decides the logits."""
     total = hashlib.sha256()
     for entry in CODE:

@@ -4,6 +4,7 @@ Sources: v1 arXiv 1412.7062, v2 1606.00915, v3 1706.05587, v3+ 1802.02611.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -124,7 +125,9 @@ class SegmentationNetwork(nn.Module):
     def _at_scale(self, normalised: Tensor, scale: float) -> Tensor:
         if scale == 1.0:
             return self.head(self.backbone(normalised))
-        height, width = (int((side - 1) * scale) + 1 for side in normalised.shape[-2:])
+        # In whole numbers, so that an exported network takes any size.
+        up, down = Fraction(scale).limit_denominator(64).as_integer_ratio()
+        height, width = ((side - 1) * up // down + 1 for side in normalised.shape[-2:])
         small = nn.functional.interpolate(
             normalised, size=(height, width), mode="bilinear", align_corners=self.align_corners
         )

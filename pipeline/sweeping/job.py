@@ -61,6 +61,7 @@ class Job:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.progress.start(time.time())
         with open(self.log, "wb") as file:
             # A session of its own: Ctrl-C reaches the sweep alone, which tells the stages.
             process = subprocess.Popen(
@@ -77,15 +78,12 @@ class Job:
 
     def look(self) -> bool:
         """See how far it is; whether something is new that is worth a line."""
-        found = _STARTS.findall(self.text())
-        new = bool(found) and found[-1].partition("@")[0] != self.stage
+        found = [name.partition("@")[0] for name in _STARTS.findall(self.text())]
+        new = bool(found) and found[-1] != self.stage
         if new:
-            self.stage = found[-1].partition("@")[0]
-            if self.stage == "train":
-                self.progress.start(time.time())
-        if self.stage == "train":
-            return self.progress.look() or new
-        return new
+            self.stage = found[-1]
+        # Also after the training: its last rows may be younger than the last look.
+        return ("train" in found and self.progress.look()) or new
 
     def ended(self) -> int | None:
         """The exit status of `dvc repro`; None while it runs."""

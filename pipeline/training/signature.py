@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pipeline.config import Config
 from pipeline.models.weights import find_weights
 from pipeline.models.weights.files import sha256_of
-from pipeline.paths import PROJECT
+from pipeline.paths import SOURCE
 
 #: The code that decides what training computes.
 CODE = (
@@ -58,7 +58,7 @@ def signature(config: Config, data_digest: str) -> str:
     return identify(config, data_digest).signature
 
 
-def code_digest(root: Path = PROJECT) -> str:
+def code_digest(root: Path = SOURCE) -> str:
     """sha256 over the names and contents of the code that matters."""
     total = hashlib.sha256()
     for entry in CODE:
