@@ -11,6 +11,8 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pipeline.config import Config, TrainConfig
 from pipeline.datasets.datamodule import SegmentationData
 from pipeline.datasets.prepared import Prepared
+from pipeline.errors import UserError
+from pipeline.models.depthwise import learns_wrong_on_a_processor
 from pipeline.models.network import SegmentationNetwork, build_model
 from pipeline.paths import DECODED
 from pipeline.tracking.tracker import Tracker
@@ -116,6 +118,7 @@ def _fit_phase(
         LastState(run.folder, about, history, settings.save_minutes, stop),
     ]
     trainer = _trainer(run.config, train, callbacks)
+    _check_precision(network, phase, trainer)
     checkpoint = None if state is None else state.path
     try:
         if train.iterations > (0 if state is None else state.step):
@@ -134,6 +137,18 @@ def _fit_phase(
             error, train, history.iteration + 1, trainer.world_size, fixed
         ) from error
     return task.evaluated
+
+
+def _check_precision(network: SegmentationNetwork, phase: Phase, trainer: Trainer) -> None:
+    """Refuse to learn from gradients that are known to be wrong."""
+    if phase.train.precision == "32-true" or trainer.strategy.root_device.type != "cpu":
+        return
+    if any(learns_wrong_on_a_processor(layer) for layer in network.modules()):
+        raise UserError(
+            f"train.precision={phase.train.precision}: on a processor, torch's gradients of "
+            f"{phase.model.backbone}'s atrous depthwise convolutions are wrong in half precision; "
+            "take 32-true"
+        )
 
 
 def _trainer(config: Config, train: TrainConfig, callbacks: list[Callback]) -> Trainer:

@@ -1,0 +1,76 @@
+"""Depthwise convolutions whose gradient a processor computes right, and fast, in bfloat16.
+
+oneDNN, as torch 2.15 calls it, is fast and right for depthwise convolutions with neighbouring taps
+and stride 1. In bfloat16 it takes up to ten times as long for atrous and strided ones, and what it
+gives as the gradient of an atrous one's weights is wrong for batches of two or more images. Both
+can be had from the fast one.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def learns_in_half_precision(x: Tensor) -> bool:
+    """Whether a convolution of this input learns on a processor in half precision."""
+    if x.device.type != "cpu" or not torch.is_grad_enabled():
+        return False
+    autocast = torch.is_autocast_enabled("cpu")
+    kind = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+    return kind in (torch.bfloat16, torch.float16)
+
+
+def learns_wrong_on_a_processor(layer: nn.Module) -> bool:
+    """Whether torch's own way is taken in half precision where its gradient is wrong."""
+    return (
+        type(layer) is nn.Conv2d
+        and layer.groups == layer.in_channels > 1
+        and max(layer.dilation) > 1
+        and layer.weight.requires_grad
+    )
+
+
+def depthwise(x: Tensor, weight: Tensor, stride: int, rate: int) -> Tensor:
+    """A depthwise convolution from ordinary ones: one of stride 1, subsampled.
+
+    Args:
+        x: N x C x H x W.
+        weight: C x 1 x k x k, k odd.
+        stride: of the result.
+        rate: pixels between the taps.
+
+    Returns:
+        N x C x ceil(H / stride) x ceil(W / stride).
+    """
+    if rate > 1:
+        every = atrous_depthwise(x, weight, rate)
+    else:
+        every = F.conv2d(x, weight, padding=(weight.shape[-1] - 1) // 2, groups=x.shape[1])
+    return every[..., ::stride, ::stride].contiguous(memory_format=torch.channels_last)
+
+
+def atrous_depthwise(x: Tensor, weight: Tensor, rate: int) -> Tensor:
+    """An atrous depthwise convolution as ordinary ones: every rate-th pixel makes an image.
+
+    Source: v2, section 3.1, the second implementation ("subsample the input feature maps by a
+    factor equal to the atrous convolution rate").
+
+    Args:
+        x: N x C x H x W.
+        weight: C x 1 x k x k.
+        rate: pixels between the taps.
+
+    Returns:
+        N x C x H x W.
+    """
+    number, channels, height, width = x.shape
+    pad = rate * (weight.shape[-1] - 1) // 2
+    rows, columns = (-(-(side + 2 * pad) // rate) for side in (height, width))
+    padded = F.pad(x, (pad, columns * rate - width - pad, pad, rows * rate - height - pad))
+    parted = padded.permute(0, 2, 3, 1).reshape(number, rows, rate, columns, rate, channels)
+    images = parted.permute(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels)
+    out = F.conv2d(images.permute(0, 3, 1, 2), weight, groups=channels)
+    rows, columns = out.shape[-2:]
+    parted = out.permute(0, 2, 3, 1).reshape(rate, rate, number, rows, columns, channels)
+    joined = parted.permute(2, 3, 0, 4, 1, 5).reshape(number, rows * rate, columns * rate, channels)
+    return joined.permute(0, 3, 1, 2)[..., :height, :width]
