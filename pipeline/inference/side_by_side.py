@@ -52,8 +52,7 @@ def in_order(
                 "fewer workers (0: everything in the main process)"
             ) from error
         finally:
-            for future in waiting:
-                future.cancel()
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _executor(workers: int, threads: bool) -> Executor:
