@@ -56,6 +56,7 @@ def test_the_papers_names_are_derived_from_the_settings() -> None:
         ({"network": "linknet"}, "model.output_stride=16 with model.network=linknet"),
         ({"width": 0.0}, "model.width=0.0: must be above 0"),
         ({"width": 0.5, "backbone": "resnet18"}, "only mobilenet_v2 has a width multiplier"),
+        ({"round_channels": False}, "model.round_channels=false with model.width=1.0"),
         ({"stem": "5x5", "backbone": "resnet18"}, "model.stem=5x5"),
         ({"stem": "3x3"}, "model.stem=3x3 with model.backbone=mobilenet_v2: only resnet18"),
         ({"blocks": 5}, "model.blocks=5 with model.backbone=mobilenet_v2: only resnet18"),

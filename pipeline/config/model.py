@@ -44,6 +44,9 @@ class ModelConfig:
     output_stride: int = 16
     #: Of MobileNetV2: the channels, as a multiple of the paper's.
     width: float = 1.0
+    #: Of MobileNetV2: channels as multiples of 8, as published weights have them. false: the
+    #: product itself, as the DeepLab authors' release has it at every width but 1.
+    round_channels: bool = True
     #: Of ResNet: the 7x7 (torchvision's), or the three 3x3 of the DeepLab authors' release.
     stem: str = "7x7"
     #: Of ResNet: the last block; 5, 6 and 7 are copies of block 4 (v3, section 3.2).
@@ -166,6 +169,11 @@ def _check_backbone(model: ModelConfig) -> None:
         raise UserError(
             f"model.width={model.width} with model.backbone={model.backbone}: only mobilenet_v2 "
             "has a width multiplier"
+        )
+    if not model.round_channels and model.width == 1.0:
+        raise UserError(
+            "model.round_channels=false with model.width=1.0: at this width nothing is rounded; "
+            "leave it out, or set model.width"
         )
     if model.backbone in RESNETS:
         units = 2 if model.backbone == "resnet18" else 3

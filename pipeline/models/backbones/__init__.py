@@ -35,7 +35,7 @@ def build_backbone(config: ModelConfig) -> Backbone:
 
             return Xception(name, output_stride)
         case "mobilenet_v2":
-            return MobileNetV2(output_stride, config.width)
+            return MobileNetV2(output_stride, config.width, round_channels=config.round_channels)
         case _ if name.startswith(TIMM):
             from pipeline.models.backbones.from_timm import TimmBackbone  # imports timm: seconds
 

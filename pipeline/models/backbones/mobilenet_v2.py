@@ -78,17 +78,21 @@ class MobileNetV2(Backbone):
     Args:
         output_stride: 4, 8, 16 or 32.
         width: multiplier of every channel count, the stem's and the last map's too (section 3.4).
+        round_channels: whether the products are rounded to multiples of 8.
     """
 
-    def __init__(self, output_stride: int, width: float = 1.0) -> None:
+    def __init__(
+        self, output_stride: int, width: float = 1.0, *, round_channels: bool = True
+    ) -> None:
         super().__init__()
         strides = [stride for *_, stride in BOTTLENECKS]
         stages = atrous_stages(strides, output_stride, stem_stride=2)
-        channels = scaled_channels(STEM_CHANNELS, width)
+        nearest = 8 if round_channels else 1
+        channels = scaled_channels(STEM_CHANNELS, width, nearest)
         layers: list[nn.Module] = [conv_bn_relu(3, channels, 3, stride=2, activation=nn.ReLU6)]
         outputs = [channels]
         for (expansion, unscaled, blocks, stride), stage in zip(BOTTLENECKS, stages, strict=True):
-            out_channels = scaled_channels(unscaled, width)
+            out_channels = scaled_channels(unscaled, width, nearest)
             for block in range(blocks):
                 first = block == 0
                 layers.append(
@@ -118,11 +122,11 @@ class MobileNetV2(Backbone):
         return Features(images, tuple(levels))
 
 
-def scaled_channels(channels: int, width: float) -> int:
-    """`channels` times `width` as a multiple of 8: the nearest, but not over a tenth fewer.
+def scaled_channels(channels: int, width: float, nearest: int) -> int:
+    """`channels` times `width` as a multiple of `nearest`: the nearest, not over a tenth fewer.
 
     Source: the authors' released code, and torchvision's after it.
     """
     wanted = channels * width
-    nearest = max(8, int(wanted + 4) // 8 * 8)
-    return nearest if nearest >= 0.9 * wanted else nearest + 8
+    rounded = max(nearest, int(wanted + nearest / 2) // nearest * nearest)
+    return rounded if rounded >= 0.9 * wanted else rounded + nearest

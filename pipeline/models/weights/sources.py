@@ -178,6 +178,7 @@ def weight_sets(model: ModelConfig) -> tuple[WeightSet, ...]:
         for one in WEIGHT_SETS
         if (one.backbone, one.width, one.stem) == (model.backbone, model.width, model.stem)
         and one.settings.get("network", model.network) == model.network
+        and model.round_channels
     )
 
 
@@ -241,7 +242,7 @@ def _check_settings(one: WeightSet, model: ModelConfig) -> None:
 
 def _which(model: ModelConfig) -> str:
     own, usual = vars(model), vars(ModelConfig())
-    keys = ("network", "backbone", "width", "stem")
+    keys = ("network", "backbone", "width", "round_channels", "stem")
     return said({key: own[key] for key in keys if key == "backbone" or own[key] != usual[key]})
 
 

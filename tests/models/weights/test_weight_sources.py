@@ -97,6 +97,10 @@ def test_a_name_is_fetched_and_brings_its_normalisation(
         ({"weights": "coco_voc"}, "model.backbone=mobilenet_v2; valid: imagenet, imagenet_v2"),
         ({"weights": "imagenet", "width": 0.75}, "model.width=0.75; there are none at all"),
         (
+            {"weights": "imagenet", "width": 0.5, "round_channels": False},
+            "model.width=0.5, model.round_channels=false; there are none at all",
+        ),
+        (
             {"weights": "imagenet", "backbone": "resnet18", "stem": "3x3"},
             "model.backbone=resnet18, model.stem=3x3; there are none at all",
         ),
