@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
+from norms import with_statistics
+from torch import Tensor
 
 from pipeline.config import ModelConfig
 from pipeline.models.aspp import ASPP
@@ -42,15 +43,6 @@ V3_NAMES = {
 }
 
 
-def take_statistics(network: nn.Module) -> None:
-    """The batch norms get the statistics of random images, so that signals keep their size."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(4, 3, 64, 64))
-    network.eval()
-
-
 def relative_error(got: Tensor, wanted: Tensor) -> float:
     return ((got - wanted).abs().max() / wanted.abs().max()).item()
 
@@ -65,7 +57,7 @@ def v3_plus(encoder: str) -> Any:
         decoder_aspp_separable=False,
         classes=21,
     )
-    take_statistics(network)
+    with_statistics(network, torch.randn(4, 3, 64, 64))
     return network
 
 
@@ -80,7 +72,7 @@ def test_v3_gives_the_same_scores(encoder: str, ones: list[int]) -> None:
         decoder_atrous_rates=RATES,
         classes=21,
     )
-    take_statistics(theirs)
+    with_statistics(theirs, torch.randn(4, 3, 64, 64))
     config = ModelConfig(backbone=encoder, multi_grid=ones, rates=list(RATES), head_conv=True)
     ours = build_model(config, 21).eval()
     state: dict[str, Tensor] = {

@@ -1,6 +1,7 @@
 import pytest
 import timm
 import torch
+from norms import with_statistics
 from torch import Tensor, nn
 
 from pipeline.config import ModelConfig
@@ -21,13 +22,7 @@ def classifier(name: str) -> nn.Module:
     """timm's, with random weights and batch norm's statistics of random images."""
     torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            module.momentum = 1.0
-    network.train()(torch.randn(2, 3, 65, 65))
-    return network.eval()
+    return with_statistics(network, torch.randn(2, 3, 65, 65))
 
 
 def timms_features(

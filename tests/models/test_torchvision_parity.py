@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from norms import with_statistics
 from torch import Tensor, nn
 
 from pipeline.config import ModelConfig
@@ -26,14 +27,7 @@ def torchvisions(name: str, auxiliary: bool) -> nn.Module:
     network = torchvision.models.get_model(
         name, weights=None, weights_backbone=None, aux_loss=auxiliary, num_classes=CLASSES
     )
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            module.momentum = 1.0
-    with torch.no_grad():
-        network.train()(torch.randn(2, 3, 65, 65))
-    return network.eval()
+    return with_statistics(network, torch.randn(2, 3, 65, 65))
 
 
 def settings(backbone: str, weights: Path, auxiliary: bool) -> ModelConfig:

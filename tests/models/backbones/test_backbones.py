@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from norms import with_statistics
 
 from pipeline.config import BACKBONES, ModelConfig
 from pipeline.errors import UserError
@@ -39,20 +39,6 @@ def at_output_stride(config: ModelConfig, output_stride: int) -> Backbone:
     return build(ModelConfig(**{**vars(config), "output_stride": output_stride}))
 
 
-def randomise_batch_norms(network: nn.Module) -> None:
-    """Random scales and shifts, and the statistics of random images.
-
-    Statistics drawn at random would not do: MobileNetV2's small depthwise weights would leave
-    nothing of the image, only the shifts, and every rate would look right.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            module.momentum = 1.0
-    network.train()(torch.randn(2, 3, 97, 65, dtype=torch.float64))
-
-
 def assert_coarser(coarse: Features, dense: Features) -> None:
     """Every map of `coarse` is that of `dense` at each 2nd, 4th, ... pixel."""
     for wanted, level in zip(coarse.levels, dense.levels, strict=True):
@@ -70,7 +56,7 @@ def test_denser_features_subsampled_are_the_coarser_features(
     torch.manual_seed(0)
     # Double precision: 33 random units make 5e-5 of single precision's rounding.
     trained = at_output_stride(config, 16).double()
-    randomise_batch_norms(trained)
+    with_statistics(trained, torch.randn(2, 3, 97, 65, dtype=torch.float64))
     coarsest = output_strides[0]
     images = torch.randn(1, 3, max(96, coarsest) + 1, coarsest + 1, dtype=torch.float64)
     coarse: Features | None = None

@@ -3,7 +3,7 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from norms import with_statistics
 
 from pipeline.config import ModelConfig
 from pipeline.models.backbones.mobilenet_v2 import (
@@ -16,21 +16,12 @@ from pipeline.models.network import build_model
 from pipeline.networks.cost import multiply_adds
 
 
-def take_statistics(network: nn.Module) -> None:
-    """Batch norm's statistics of random images, so that signals keep their size."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(2, 3, 65, 65))
-    network.eval()
-
-
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.35, 1.4])
 @torch.inference_mode()
 def test_features_equal_torchvisions(width: float) -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.mobilenet_v2(weights=None, width_mult=width)
-    take_statistics(theirs)
+    with_statistics(theirs, torch.randn(2, 3, 65, 65))
     ours = MobileNetV2(32, width).eval()
     ours.load_state_dict(
         {
@@ -103,7 +94,7 @@ def test_denser_features_subsampled_are_the_coarser_features_at_every_width(widt
     """Small widths have strides between equal channels: losing one must not add a shortcut."""
     torch.manual_seed(0)
     coarse = MobileNetV2(32, width)
-    take_statistics(coarse)
+    with_statistics(coarse, torch.randn(2, 3, 65, 65))
     images = torch.randn(1, 3, 65, 33)
     wanted = coarse(images).high
     for output_stride in (16, 8, 4):

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from norms import with_statistics
 from torch import nn
 
 from pipeline.config import ModelConfig
@@ -18,15 +19,6 @@ DILATE = {
     16: [False, False, True],
     32: [False, False, False],
 }
-
-
-def take_statistics(network: nn.Module) -> None:
-    """The batch norms get the statistics of random images, so that signals keep their size."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(2, 3, 65, 65))
-    network.eval()
 
 
 def with_weights_of(theirs: nn.Module, ours: ResNet) -> ResNet:
@@ -45,7 +37,7 @@ def test_features_equal_torchvisions(name: str, output_stride: int) -> None:
     theirs = torchvision.models.get_model(
         name, weights=None, replace_stride_with_dilation=DILATE[output_stride]
     )
-    take_statistics(theirs)
+    with_statistics(theirs, torch.randn(2, 3, 65, 65))
     ours = with_weights_of(theirs, ResNet(name, output_stride))
     images = torch.randn(1, 3, 70, 65)
     levels = ours(images).levels
@@ -65,7 +57,7 @@ def test_features_equal_those_of_torchvisions_deeplab() -> None:
     theirs = torchvision.models.segmentation.deeplabv3_resnet50(
         weights=None, weights_backbone=None, aux_loss=True
     )
-    take_statistics(theirs)
+    with_statistics(theirs, torch.randn(2, 3, 65, 65))
     ours = with_weights_of(theirs.backbone, ResNet("resnet50", 8))
     images = torch.randn(1, 3, 70, 65)
     wanted, features = theirs.backbone(images), ours(images)
@@ -78,7 +70,7 @@ def test_features_equal_those_of_torchvisions_deeplab() -> None:
 def test_features_with_the_3x3_stem_equal_timms(output_stride: int) -> None:
     torch.manual_seed(0)
     theirs: Any = timm.create_model("resnet50s", output_stride=output_stride)
-    take_statistics(theirs)
+    with_statistics(theirs, torch.randn(2, 3, 65, 65))
     ours = with_weights_of(theirs, ResNet("resnet50", output_stride, stem="3x3"))
     images = torch.randn(1, 3, 70, 65)
     torch.testing.assert_close(ours(images).high, theirs.forward_features(images))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from norms import with_statistics
 from torch import nn
 
 from pipeline.config import ModelConfig
@@ -16,16 +17,6 @@ def shapes_only(name: str, output_stride: int) -> Xception:
         return Xception(name, output_stride)
 
 
-def randomise_batch_norms(network: nn.Module) -> None:
-    """Random scales and shifts, and the statistics of random images."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            module.momentum = 1.0
-    network.train()(torch.randn(2, 3, 65, 65))
-
-
 def subsampled(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     step = (maps.shape[-1] - 1) // (like.shape[-1] - 1)
     return maps[..., ::step, ::step]
@@ -36,7 +27,7 @@ def subsampled(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def test_every_level_subsampled_is_that_of_the_coarser_network(name: str) -> None:
     torch.manual_seed(0)
     coarse = Xception(name, 32)
-    randomise_batch_norms(coarse)
+    with_statistics(coarse, torch.randn(2, 3, 65, 65))
     images = torch.randn(1, 3, 65, 33)
     wanted = coarse.eval()(images)
     for output_stride in (16, 8, 4):

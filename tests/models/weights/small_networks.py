@@ -43,15 +43,3 @@ def copied(model: nn.Module) -> State:
 
 def changed(model: nn.Module, before: State) -> set[str]:
     return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-
-
-def with_statistics(network: nn.Module, images: Tensor) -> nn.Module:
-    """Its batch norms have the statistics of these images, so that signals keep their size."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            module.momentum = 1.0
-    with torch.no_grad():
-        network.train()(images)
-    return network.eval()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from norms import with_statistics
 from PIL import Image
-from small_networks import State, load, saved, small, with_statistics
+from small_networks import State, load, saved, small
 from torch import Tensor
 from torch.nn import functional as F
 

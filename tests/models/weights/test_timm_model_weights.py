@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from small_networks import load, saved, small, small_config, with_statistics
+from norms import with_statistics
+from small_networks import load, saved, small, small_config
 
 from pipeline.errors import UserError
 from pipeline.models.weights import load_weights
