@@ -49,8 +49,7 @@ types: $(STAMP)  ## types: mypy
 check: lint types test  ## style, types and tests, as the CI does
 
 ui: $(STAMP)  ## open the MLflow dashboard on 127.0.0.1:5000 (PORT=... for another port)
-	@echo "open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning"
-	$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
+	@$(BIN)/python -m pipeline.ui --port $(PORT)
 
 clean:  ## remove what can be made again: runs, prepared data, reports (never your environment or mlflow.db)
 	rm -rf build runs report data/prepared data/previews data/decoded outputs multirun

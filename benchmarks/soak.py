@@ -258,6 +258,7 @@ def _row(copy: Copy, variant: str) -> list[Any]:
                     for point in client.get_metric_history(row.info.run_id, key)
                 )
                 for key in sorted(row.data.metrics)
+                if not key.startswith("system/")  # of the machine, at its own times
             },
         )
         for row in rows

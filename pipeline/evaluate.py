@@ -6,7 +6,7 @@ Heavy imports stand inside `main`: each CRF process imports the top of this modu
 import argparse
 import os
 
-from pipeline.entry import run
+from pipeline.entry import imports, run
 from pipeline.paths import BUILD, PREPARED, RUNS
 
 # Images are worked on side by side, one a core: numpy's matrix products in each of them would take
@@ -20,10 +20,11 @@ def main() -> None:
     parser.add_argument("variant", help="a name in `variants` of params.yaml")
     variant = parser.parse_args().variant
 
-    from pipeline.composition import load_resolved
-    from pipeline.datasets.prepared import load_prepared
-    from pipeline.inference.evaluate import evaluate_run
-    from pipeline.tracking.rows import log_evaluation
+    with imports():
+        from pipeline.composition import load_resolved
+        from pipeline.datasets.prepared import load_prepared
+        from pipeline.inference.evaluate import evaluate_run
+        from pipeline.tracking.rows import log_evaluation
 
     config = load_resolved(BUILD, "evaluate", variant)
     figures = evaluate_run(config, RUNS / variant, load_prepared(PREPARED / config.dataset))

@@ -1,12 +1,15 @@
 """Files that are whole or not there: written beside, then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipeline.paths import SOURCE
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -40,3 +43,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def code_digest(entries: Iterable[str], root: Path = SOURCE) -> str:
+    """sha256 over the names and contents of files of code, and of folders of it.
+
+    Args:
+        entries: relative to the root.
+        root: what the code lies in.
+    """
+    total = hashlib.sha256()
+    for entry in entries:
+        place = root / entry
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()

@@ -6,7 +6,7 @@ module.
 
 import argparse
 
-from pipeline.entry import run
+from pipeline.entry import imports, run
 from pipeline.paths import BUILD, PREPARED, RUNS
 
 
@@ -16,9 +16,10 @@ def main() -> None:
     parser.add_argument("variant", help="a name in `variants` of params.yaml")
     variant = parser.parse_args().variant
 
-    from pipeline.composition import load_resolved
-    from pipeline.datasets.prepared import load_prepared
-    from pipeline.inference.infer import infer_run
+    with imports():
+        from pipeline.composition import load_resolved
+        from pipeline.datasets.prepared import load_prepared
+        from pipeline.inference.infer import infer_run
 
     config = load_resolved(BUILD, "infer", variant)
     done = infer_run(config, RUNS / variant, load_prepared(PREPARED / config.dataset))

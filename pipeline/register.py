@@ -5,22 +5,41 @@ import argparse
 from pipeline.entry import run
 from pipeline.paths import RUNS
 
+#: The alias of the variant with the highest mIoU, and what asks for it.
+BEST = "best"
+
 
 def main() -> None:
-    """Register the variant that the command line names."""
+    """Register the variant that the command line names, or the best of params.yaml's."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.register", description=__doc__)
-    parser.add_argument("variant", help="a trained variant of params.yaml")
     parser.add_argument(
-        "--alias", default="best", help="by which it is found (default: %(default)s)"
+        "variant",
+        nargs="?",
+        default=BEST,
+        help="a trained variant of params.yaml; without one, that with the highest mIoU",
+    )
+    parser.add_argument(
+        "--alias", help="by which it is found (default: `best` for the best, else the variant)"
     )
     given = parser.parse_args()
 
-    from pipeline.prediction.registry import dataset_of, register
+    from pipeline.prediction.registry import best_variant, dataset_of, register
 
-    folder = RUNS / given.variant
+    variant = given.variant
+    if variant == BEST:
+        variant, reason = best_variant(_variants(), RUNS)
+        print(reason)
+    folder = RUNS / variant
     name = dataset_of(folder)
-    made = register(folder, name, given.alias)
-    print(f"{given.variant}: {made}, found as models:/{name}@{given.alias}")
+    alias = given.alias or given.variant
+    made = register(folder, name, alias)
+    print(f"{variant}: {made}, found as models:/{name}@{alias}")
+
+
+def _variants() -> list[str]:
+    from pipeline.composition import load_config
+
+    return list(load_config([]).variants)
 
 
 def command() -> None:

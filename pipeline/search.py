@@ -20,7 +20,8 @@ def main() -> None:
             raise UserError(f"--{key}={value}: must be 1 or more")
 
     from pipeline.composition import load_config
-    from pipeline.sweeping.machine import machine_slots, own_cores, own_gpus
+    from pipeline.cores import own_cores
+    from pipeline.sweeping.machine import machine_slots, own_gpus
     from pipeline.sweeping.search import Search, open_study, summary
     from pipeline.sweeping.space import read_space
 

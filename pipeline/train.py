@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.composition import plain_experiment, register, to_config
-from pipeline.entry import fail, run
+from pipeline.entry import fail, imports, run
 from pipeline.errors import UserError
 from pipeline.paths import CONF, PREPARED
 from pipeline.sweeping.machine import DEVICES
@@ -48,7 +48,8 @@ def _train(composed: DictConfig, job: HydraConf) -> None:
     if needs_own_process(job, config.trainer):
         run_in_own_process(job)
         return
-    from pipeline.training.run import train_run  # torch and Lightning take seconds to import
+    with imports():  # torch and Lightning
+        from pipeline.training.run import train_run
 
     train_run(config, Path(job.runtime.output_dir), PREPARED / config.dataset)
 

@@ -1,5 +1,6 @@
 """A real sweep of tiny networks through DVC, in a temporary copy of the project."""
 
+import csv
 import json
 import re
 
@@ -53,3 +54,20 @@ def test_a_hydra_sweep_through_submitit_trains_each_job_in_its_folder(project: C
     )
     for job in ("0", "1"):
         assert json.loads((project.root / "jobs" / job / "run.json").read_text())["finished"]
+
+
+def test_a_hydra_sweep_over_devices_trains_each_job_as_one_process_would(project: Copy) -> None:  # noqa: F811
+    project.run("dvc", "repro", "-q", "augment")
+    project.run(
+        *("python", "-m", "pipeline.train", "-m", *TINY, "model.aspp_channels=8"),
+        *("train.iterations=2", "train.validate_every=2", "train.batch_size=2"),
+        *("train.crop_size=65", "model.dropout=0"),
+        *("trainer.devices=1,2", "trainer.accelerator=cpu", "hydra.sweep.dir=devices"),
+    )
+    one, two = (project.root / "devices" / job for job in ("0", "1"))
+    for folder in (one, two):
+        assert json.loads((folder / "run.json").read_text())["finished"]
+    rows = [list(csv.DictReader((each / "history.csv").open())) for each in (one, two)]
+    assert [len(each) for each in rows] == [1, 1]
+    losses = [float(each[0]["train_loss"]) for each in rows]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

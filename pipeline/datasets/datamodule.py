@@ -8,7 +8,6 @@ Pixels stay whole numbers of 8 bits until they are where the network is: a batch
 loader process to training is then a quarter the size, and its labels an eighth.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import TrainConfig
+from pipeline.cores import core_count
 from pipeline.datasets.decoded import DecodedPairs
 from pipeline.datasets.images import read_image, read_label
 from pipeline.datasets.prepared import Prepared
@@ -168,7 +168,7 @@ class SegmentationData(LightningDataModule):
         self.config = config
         self.seed = seed
         self.fill = fill
-        self.workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+        self.workers = min(core_count(), 8) if workers is None else workers
         self.start = start
         self.decoded = decoded
         self.training_ids = images_of_a_pass(data, config)

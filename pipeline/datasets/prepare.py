@@ -4,7 +4,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from pipeline.cores import core_count
 from pipeline.datasets.images import Picture, read_picture
 from pipeline.datasets.layout import Sample, find_samples
 from pipeline.datasets.manifest import Folder, Manifest
@@ -68,7 +68,7 @@ def _write_all(
     samples: Sequence[Sample], manifest: Manifest, folder: Path, workers: int | None
 ) -> dict[str, _Written]:
     """Convert all samples side by side; the first mistake in their order ends it."""
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers or core_count())
     try:
         results = pool.map(lambda sample: _write(sample, manifest, folder), samples)
         bar = track(results, f"prepare {manifest.name}", total=len(samples))

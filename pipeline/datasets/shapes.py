@@ -27,7 +27,6 @@ A line one pixel wide round every object is void, as PASCAL VOC's borders are.
 """
 
 import multiprocessing
-import os
 import struct
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -37,6 +36,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from pipeline.cores import core_count
 from pipeline.datasets import outlines, textures
 from pipeline.datasets.outlines import DIRECTIONS, Point
 from pipeline.datasets.scenery import UNITS, Painter
@@ -117,7 +117,7 @@ def generate(
                 (folder / kind).mkdir()
             jobs += [(folder, split, index) for index in range(size)]
         # A process more pays from about 50 images on.
-        processes = min(workers or os.cpu_count() or 1, len(jobs) // 50 + 1)
+        processes = min(workers or core_count(), len(jobs) // 50 + 1)
         if processes > 1:
             pool = stack.enter_context(multiprocessing.Pool(processes))
             done: Iterable[None] = pool.imap_unordered(draw, jobs, chunksize=8)

@@ -4,7 +4,6 @@ v1 (arXiv 1412.7062), section 2.3; Krähenbühl and Koltun, NIPS 2011. This modu
 except for the backend `exact`.
 """
 
-import os
 from types import ModuleType
 from typing import cast
 
@@ -123,10 +122,3 @@ def _check_sigmas(crf: CrfConfig, side: int) -> None:
 def releases_lock(crf: CrfConfig) -> bool:
     """Whether `refine` leaves Python's lock alone, so that threads run side by side."""
     return crf.backend == "exact" or (crf.backend in ("lattice", "fast") and native_available())
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

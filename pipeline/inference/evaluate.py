@@ -37,7 +37,14 @@ def evaluate_run(config: Config, run_folder: Path, data: Prepared) -> Figures:
     ids = [id for id in logits.ids if id not in apart]
     with whole_folder(run_folder / "evaluation") as folder:
         tally, seconds = score(
-            data, logits, ids, config.evaluate, crf, folder / "pictures", config.trainer
+            data,
+            logits,
+            ids,
+            config.evaluate,
+            crf,
+            folder / "pictures",
+            config.trainer,
+            folder / "labels",
         )
         figures = Figures(
             dataset=data.name,

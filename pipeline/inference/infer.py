@@ -4,7 +4,6 @@ A run that was stopped goes on with the images that are missing. Several devices
 out and give the same files.
 """
 
-import hashlib
 from pathlib import Path
 
 from PIL import Image
@@ -12,6 +11,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
+from pipeline.files import code_digest
 from pipeline.inference.logits import (
     LOGITS,
     Index,
@@ -29,7 +29,6 @@ from pipeline.inference.share import Batch, Job, run_in_processes, run_share
 from pipeline.inference.whole_image import geometry_of
 from pipeline.models.checkpoint import load_network
 from pipeline.models.weights.files import sha256_of
-from pipeline.paths import SOURCE
 
 #: The code that decides the logits: those that other code has left are not gone on with.
 CODE = (
@@ -68,7 +67,7 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
     index = Index(
         checkpoint=sha256_of(checkpoint),
         data=data.digest,
-        code=code_digest(),
+        code=code_digest(CODE),
         settings=run_settings(evaluate),
         geometry=geometry_of(network, evaluate),
         classes=len(data.classes),
@@ -105,16 +104,6 @@ def _ids(data: Prepared, split: str) -> list[str]:
             f"another of {', '.join(name for name, ids in data.splits.items() if ids)}"
         )
     return ids
-
-
-def code_digest(root: Path = SOURCE) -> str:
-    """sha256 over the names and contents of the code that decides the logits."""
-    total = hashlib.sha256()
-    for entry in CODE:
-        place = root / entry
-        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
-            total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
 
 
 def plan(data: Prepared, index: Index) -> list[Batch]:

@@ -9,19 +9,22 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.config import CrfConfig, EvaluateConfig, TrainerConfig
+from pipeline.cores import core_count
 from pipeline.datasets.images import read_image, read_label
 from pipeline.datasets.pictures import overlay
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import MODES
 from pipeline.evaluation.tally import Tally
-from pipeline.inference.crf import cores, refine, releases_lock
+from pipeline.inference.crf import refine, releases_lock
 from pipeline.inference.logits import StoredLogits
 from pipeline.inference.progress import progress
 from pipeline.inference.seconds import Seconds
 from pipeline.inference.side_by_side import in_order
 
 Labels = npt.NDArray[np.uint8]
+#: The modes whose label maps are kept, of every image.
+KEPT = ("single", "single_crf")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Scoring:
     pictures: Path
     #: Ids whose pictures are saved.
     shown: frozenset[str]
+    #: Folder for <mode>/<id>.png, the label maps of `KEPT`; None: they are not kept.
+    label_maps: Path | None = None
 
     def __call__(self, id: str) -> tuple[Tally, dict[str, float]]:
         """The counts of one image, and the seconds of each part of the work."""
@@ -56,6 +61,9 @@ class Scoring:
         if id in self.shown:
             with seconds.part("pictures"):
                 self._save(id, image, {"truth": truth} | {mode: labels[mode] for mode in MODES})
+        if self.label_maps is not None:
+            with seconds.part("label maps"):
+                self._keep(self.label_maps, id, labels)
         return tally, seconds.parts
 
     def _read(self, id: str) -> tuple[npt.NDArray[np.uint8], Labels]:
@@ -87,6 +95,14 @@ class Scoring:
             picture = overlay(image, values, self.data.palette)
             Image.fromarray(picture).save(folder / f"{name}.png")
 
+    def _keep(self, folder: Path, id: str, labels: Mapping[str, Labels]) -> None:
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(self.data.palette)] = self.data.palette
+        for mode in KEPT:
+            picture = Image.fromarray(labels[mode]).convert("P")
+            picture.putpalette(colours.tobytes())
+            picture.save(folder / mode / f"{id}.png")
+
 
 def score(
     data: Prepared,
@@ -96,6 +112,7 @@ def score(
     crf: CrfConfig,
     pictures: Path,
     trainer: TrainerConfig,
+    label_maps: Path | None = None,
 ) -> tuple[Tally, Seconds]:
     """Count every image in all of `MODES`, at the ground truth's own size.
 
@@ -110,6 +127,8 @@ def score(
         crf: its settings.
         pictures: folder for <id>/{image,truth,<mode>}.png of images spread over the split.
         trainer: workers and the progress bar.
+        label_maps: folder for <mode>/<id>.png, the label maps of `KEPT`, of every image; None: they
+            are not kept.
 
     Returns:
         The counts, and the seconds of each part of the work.
@@ -119,8 +138,11 @@ def score(
             what is no class, or stored logits are missing or damaged.
     """
     shown = frozenset(ids[index] for index in spread(len(ids), evaluate.pictures))
-    scoring = Scoring(data, logits, crf, pictures, shown)
-    workers = cores() if trainer.workers is None else trainer.workers
+    scoring = Scoring(data, logits, crf, pictures, shown, label_maps)
+    if label_maps is not None:
+        for mode in KEPT:
+            (label_maps / mode).mkdir(parents=True)
+    workers = core_count() if trainer.workers is None else trainer.workers
     total, seconds = Tally(len(data.classes), MODES, data.void), Seconds()
     with progress(trainer.progress_bar) as bar:
         task = bar.add_task(f"evaluate {evaluate.split}", total=len(ids))

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Config, CrfConfig
+from pipeline.cores import core_count
 from pipeline.datasets.images import read_image
 from pipeline.errors import UserError
 from pipeline.evaluation.server import Server, find_server, write_submission
-from pipeline.inference.crf import cores, refine, releases_lock
+from pipeline.inference.crf import refine, releases_lock
 from pipeline.inference.network import on_device
 from pipeline.inference.progress import progress
 from pipeline.inference.search import crf_settings
@@ -109,7 +110,7 @@ def _predictions(
         for id, _, maps in predicted():
             yield id, maps.argmax(axis=0).astype(np.uint8)
         return
-    workers = cores() if config.trainer.workers is None else config.trainer.workers
+    workers = core_count() if config.trainer.workers is None else config.trainer.workers
     label = partial(_refined, crf=crf)
     yield from in_order(label, predicted(), workers, threads=releases_lock(crf))
 

@@ -13,11 +13,12 @@ import torch
 from PIL import Image as Pillow
 
 from pipeline.config import CrfConfig, EvaluateConfig
+from pipeline.cores import core_count
 from pipeline.datasets.images import read_image
 from pipeline.datasets.pictures import Palette, overlay
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
-from pipeline.inference.crf import cores, refine, releases_lock
+from pipeline.inference.crf import refine, releases_lock
 from pipeline.inference.progress import progress
 from pipeline.inference.side_by_side import in_order
 from pipeline.prediction.places import LABELS, OVERLAYS, PROBABILITIES
@@ -79,7 +80,7 @@ def predict(
         OSError: the disk is full.
     """
     _write_classes(predictor, wanted.out)
-    workers = cores() if wanted.crf is not None else 2
+    workers = core_count() if wanted.crf is not None else 2
     threads = wanted.crf is None or releases_lock(wanted.crf)
     failed = 0
     with progress(bar) as bars:

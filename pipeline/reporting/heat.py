@@ -8,23 +8,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.reporting.compare import comparable, evaluation_of, row_shares
-from pipeline.reporting.load import Variant
+from pipeline.reporting.compare import row_shares
+from pipeline.reporting.groups import Study
 from pipeline.reporting.plots import INK, STYLE
 from pipeline.reporting.words import DASH
 
 
-def class_plot(variants: Sequence[Variant]) -> Figure | None:
-    """IoU of each class (rows) for each variant (columns); absent classes are left blank."""
-    compared = comparable(variants)
+def class_plot(study: Study) -> Figure | None:
+    """IoU of each class (rows) for each setting (columns); absent classes are left blank."""
+    compared = study.compared
     if not compared:
         return None
-    classes = evaluation_of(compared[0]).classes
-    values = np.array(
-        [[_nan(evaluation_of(v).modes["single"].iou.get(c)) for v in compared] for c in classes]
-    )
+    classes = compared[0].evaluation.classes
+    values = np.array([[_nan(group.iou("single", c)) for group in compared] for c in classes])
     size = (2.0 + 0.95 * len(compared), 1.6 + 0.27 * len(classes))
-    names = [v.name for v in compared]
+    names = [group.name for group in compared]
     return _heat(values, classes, names, size, "IoU, %", decimals=1, vmax=100)
 
 

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 
 from pipeline.composition import to_config
 from pipeline.config import Config, architecture
+from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.errors import UserError
-from pipeline.evaluation.bootstrap import Interval, difference_interval
+from pipeline.evaluation.bootstrap import Interval
 from pipeline.evaluation.tally import Tally, read_counts
 
 #: How a network is run at test time: key in the files -> words.
@@ -72,8 +73,8 @@ class Evaluation:
     settings: dict[str, Any]
     #: All counts: by class, by image, by distance from a border.
     tally: Tally
-    #: Image id -> its folder of overlays.
-    pictures: dict[str, Path]
+    #: Folder of <mode>/<id>.png, the label maps of every image.
+    labels: Path
 
     @property
     def images(self) -> int:
@@ -96,22 +97,6 @@ class Evaluation:
             return None
         return self.modes["single_crf"].miou - self.modes["single"].miou
 
-    @property
-    def crf_gain_interval(self) -> Interval | None:
-        """Where the CRF's gain lies, by the images; None where it is not known."""
-        if self.crf_gain is None:
-            return None
-        images = self.tally.per_image
-        return difference_interval(images["single_crf"], images["single"])
-
-    def crf_gain_of(self, name: str) -> float | None:
-        """The same for one class; None where the class is absent."""
-        pair = [self.modes[mode].iou.get(name) for mode in ("single", "single_crf")
-                if mode in self.modes]  # fmt: skip
-        if len(pair) < 2 or pair[0] is None or pair[1] is None:
-            return None
-        return pair[1] - pair[0]
-
 
 @dataclass(frozen=True)
 class Validation:
@@ -123,6 +108,24 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What a search of the CRF's settings left in the folder crf/; mIoU in percent."""
+
+    #: Held apart: it saw them, and no figure counts them.
+    images: int
+    miou_without: float
+    miou_given: float
+    miou_found: float
+    #: w1, sigma_alpha, sigma_beta.
+    given: dict[str, float]
+    found: dict[str, float]
+    #: Settings whose best value ends the range that was searched.
+    at_the_edge: list[str]
+    #: The picture of mIoU over the settings; None if it is not there.
+    surface: Path | None
+
+
+@dataclass(frozen=True)
 class Variant:
     """One of the compared variants and whatever its run left behind."""
 
@@ -131,6 +134,8 @@ class Variant:
     evaluation: Evaluation | None = None
     history: list[Validation] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
+    #: None where the CRF's settings were not searched.
+    search: Search | None = None
 
     @property
     def architecture(self) -> str | None:
@@ -151,15 +156,6 @@ class Variant:
         return "not evaluated" if self.history else "not run"
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """The prepared data set's dataset.json, as far as the report needs it."""
-
-    name: str
-    splits: dict[str, int]
-    digest: str | None
-
-
 def load_variants(names: list[str], runs: Path) -> list[Variant]:
     """Read runs/<name>/ of every named variant, in the given order.
 
@@ -177,6 +173,7 @@ def load_variant(name: str, folder: Path) -> Variant:
     run = folder / "run.json"
     history = folder / "history.csv"
     evaluation = folder / "evaluation" / "figures.json"
+    search = folder / "crf" / "search.json"
     # Evaluation writes metrics.json last: without it the figures are of an earlier network.
     evaluated = evaluation.is_file() and (folder / "metrics.json").is_file()
     return Variant(
@@ -185,16 +182,18 @@ def load_variant(name: str, folder: Path) -> Variant:
         evaluation=_evaluation(evaluation) if evaluated else None,
         history=_history(history) if history.is_file() else [],
         run=_json(run, "train") if run.is_file() else {},
+        search=_search(search) if search.is_file() else None,
     )
 
 
-def load_data_set(name: str, prepared: Path) -> DataSet | None:
-    """Read the prepared data set's description, None if it is not there."""
-    path = prepared / name / "dataset.json"
-    if not path.is_file():
-        return None
-    values = _json(path, "augment")
-    return DataSet(values.get("name", name), values.get("splits", {}), values.get("digest"))
+def load_data(name: str, prepared: Path) -> Prepared | None:
+    """Open the training-ready set, None if it is not there.
+
+    Raises:
+        UserError: it is not whole.
+    """
+    folder = prepared / name
+    return load_prepared(folder) if folder.is_dir() else None
 
 
 def _config(path: Path) -> Config:
@@ -238,7 +237,7 @@ def _evaluation(path: Path) -> Evaluation:
             seconds=values.get("seconds", {}),
             settings=values.get("settings", {}),
             tally=tally,
-            pictures=_pictures(path.parent / "pictures"),
+            labels=path.parent / "labels",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -258,10 +257,21 @@ def _scores(values: dict[str, Any]) -> Scores:
     )
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+def _search(path: Path) -> Search:
+    values, surface = _json(path, "tune"), path.with_name("surface.png")
+    try:
+        return Search(
+            images=values["images"],
+            miou_without=values["miou_without_crf"],
+            miou_given=values["miou_given"],
+            miou_found=values["miou_found"],
+            given=values["given"],
+            found=values["found"],
+            at_the_edge=values["at_the_edge_of"],
+            surface=surface if surface.is_file() else None,
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: {error} is missing; run the tune stage again") from error
 
 
 def _history(path: Path) -> list[Validation]:

@@ -11,17 +11,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from pipeline.datasets.prepared import Prepared
 from pipeline.files import whole_folder
-from pipeline.reporting import answer, heat, plots, tables
-from pipeline.reporting.compare import comparable, evaluation_of, headline, single_changes
-from pipeline.reporting.load import DataSet, Variant, load_data_set, load_variants
+from pipeline.reporting import answer, heat, made, plots, tables
+from pipeline.reporting.compare import headline
+from pipeline.reporting.effects import effects
+from pipeline.reporting.groups import Study, study_of
+from pipeline.reporting.load import Variant, load_data, load_variants
 from pipeline.reporting.papers import comparisons
-from pipeline.reporting.strips import Strip, data_uri, strips
+from pipeline.reporting.strips import Strip, data_uri, sheet, strips
 from pipeline.reporting.variants import measures_table, variants_note, variants_table
 from pipeline.reporting.words import Markdown, markdown
 
 #: With more classes than this a table of the confusions is no longer read; the page has a picture.
 CONFUSIONS_AS_TABLE = 32
+#: Pictures of a search of the CRF's settings on the page; the figures of all stand in its table.
+MOST_SURFACES = 4
 
 
 def write_report(
@@ -33,7 +38,8 @@ def write_report(
         variants: names, in the order in which they are shown.
         runs: folder whose <variant>/ is a run's folder; what is missing there is shown as not run.
         out: folder to make or replace.
-        prepared: folder whose <data set>/dataset.json describes the data.
+        prepared: folder whose <data set>/ is the training-ready set; without it there are no
+            pictures.
         commit: of the code, if known.
 
     Returns:
@@ -42,14 +48,14 @@ def write_report(
     Raises:
         UserError: no variant is named, or a file cannot be understood.
     """
-    found = load_variants(variants, runs)
-    name = _data_name(found)
-    content = _content(found, load_data_set(name, prepared) if name else None, commit)
+    study = study_of(load_variants(variants, runs))
+    name = _data_name(study)
+    content = _content(study, load_data(name, prepared) if name else None, commit)
     with whole_folder(out) as folder:
-        drawn = _figures(found, folder / "figures", content["strips"])
-        (folder / "index.html").write_text(_html(content, found, drawn), encoding="utf-8")
+        drawn = _figures(study, content, folder / "figures")
+        (folder / "index.html").write_text(_html(study, content, drawn), encoding="utf-8")
         (folder / "report.md").write_text(_markdown(content, drawn), encoding="utf-8")
-        (folder / "curves.csv").write_text(curves(found), encoding="utf-8")
+        (folder / "curves.csv").write_text(curves(study.variants), encoding="utf-8")
     return out / "index.html"
 
 
@@ -74,76 +80,96 @@ def git_commit(project: Path) -> str | None:
     return result.stdout.strip() or None if result.returncode == 0 else None
 
 
-def _data_name(variants: Sequence[Variant]) -> str | None:
+def _data_name(study: Study) -> str | None:
     """The data set of the compared variants, else of the first that has a configuration."""
-    compared = comparable(variants)
-    if compared:
-        return evaluation_of(compared[0]).dataset
-    return next((v.config.dataset for v in variants if v.config), None)
+    if study.compared:
+        return study.compared[0].evaluation.dataset
+    return next((v.config.dataset for v in study.variants if v.config), None)
 
 
-def _content(
-    variants: Sequence[Variant], data: DataSet | None, commit: str | None
-) -> dict[str, Any]:
+def _content(study: Study, data: Prepared | None, commit: str | None) -> dict[str, Any]:
     """What both templates print."""
-    found = headline(variants)
-    best = found.evaluation if found else None
+    found = headline(study)
+    best = found.best if found else None
+    evaluation, bought, pictures = best and best.evaluation, effects(study), strips(study, data)
+    palette = dict(zip(evaluation.classes, evaluation.palette, strict=True)) if evaluation else {}
+    seen = sorted({number for strip in pictures.strips for number in strip.shows})
     return {
-        "title": f"DeepLab variants on {_data_name(variants) or 'no data yet'}",
-        "answer": answer.answer(variants),
-        "remarks": answer.remarks(variants, data),
-        "variants": variants_table(variants),
-        "measures": measures_table(variants),
-        "variants_note": variants_note(variants),
-        "papers": comparisons(variants),
-        "changes": tables.changes_table(single_changes(variants)),
-        "classes": tables.classes_table(variants),
+        "title": f"DeepLab variants on {_data_name(study) or 'no data yet'}",
+        "answer": answer.answer(study, bought),
+        "remarks": answer.remarks(study, data),
+        "bought": bought,
+        "effects": tables.effects_table(bought),
+        "changes": tables.changes_table(bought),
+        "seeds": [f"{g.name}: {', '.join(v.name for v in g.variants)}" for g in study.repeated],
+        "variants": variants_table(study),
+        "measures": measures_table(study),
+        "variants_note": variants_note(study),
+        "papers": comparisons(study.variants),
+        "classes": tables.classes_table(study),
+        "gains": tables.gains_table(study),
+        "narrow": tables.narrow_band(best) if best else None,
+        "searches": tables.searches_table(study.variants),
+        "surfaces": _surfaces(study),
         "confusion": tables.confusion_table(best) if best else tables.Table([]),
         "confusions_said": tables.confusions_said(best) if best else [],
-        "best": found.best.name if found else None,
-        "evaluation": best,
-        "palette": dict(zip(best.classes, best.palette, strict=False)) if best else {},
-        "strips": strips(variants),
-        "runs": tables.runs_table(variants),
-        "settings": tables.settings_table(variants),
+        "best": best.name if best else None,
+        "evaluation": evaluation,
+        "palette": palette,
+        "pictures": pictures,
+        "seen": {evaluation.classes[n]: evaluation.palette[n] for n in seen} if evaluation else {},
+        "runs": made.runs_table(study.variants),
+        "settings": made.settings_table(study.variants),
+        "commands": made.commands(study.variants, best.first.name if best else None, commit),
         "data": data,
         "commit": commit,
     }
 
 
-def _figures(
-    variants: Sequence[Variant], folder: Path, pictures: Sequence[Strip]
-) -> dict[str, Path]:
+def _surfaces(study: Study) -> dict[str, bytes]:
+    """Variant -> the picture of its search of the CRF's settings, a PNG."""
+    found = {v.name: v.search.surface for v in study.variants if v.search and v.search.surface}
+    return {name: path.read_bytes() for name, path in list(found.items())[:MOST_SURFACES]}
+
+
+def _figures(study: Study, content: dict[str, Any], folder: Path) -> dict[str, Path]:
     """Draw what there is to draw; name -> file, for the Markdown."""
     folder.mkdir()
-    found = headline(variants)
+    found = headline(study)
     figures: dict[str, Figure | None] = {
-        "cost.png": plots.cost_plot(variants, ("gmacs", "ms_per_image")),
-        "curves.png": plots.curves_plot(variants, ("val_miou", "train_loss")),
-        "class_iou.png": heat.class_plot(variants),
-        "borders.png": plots.borders_plot(variants, ("miou", "gain")),
-        "confusion.png": heat.confusion_plot(found.evaluation.confusion(), found.evaluation.classes)
+        "effects.png": plots.effects_plot(content["bought"]),
+        "cost.png": plots.cost_plot(study, ("gmacs", "ms_per_image")),
+        "curves.png": plots.curves_plot(study, ("val_miou", "train_loss")),
+        "class_iou.png": heat.class_plot(study),
+        "borders.png": plots.borders_plot(study, ("miou", "gain")),
+        "confusion.png": heat.confusion_plot(found.best.confusion(), found.best.evaluation.classes)
         if found
         else None,
     }
-    for index, strip in enumerate(pictures, start=1):
-        figures[f"picture_{index}.jpg"] = plots.strip_plot(strip.rows())
     drawn = {}
     for name, figure in figures.items():
         if figure is not None:
             plots.save(figure, folder / name)
             drawn[name] = folder / name
+    drawn_strips: list[Strip] = content["pictures"].strips
+    for index, strip in enumerate(drawn_strips, start=1):
+        drawn[f"picture_{index}.jpg"] = folder / f"picture_{index}.jpg"
+        sheet(strip).save(drawn[f"picture_{index}.jpg"], quality=88)
+    for index, surface in enumerate(content["surfaces"].values(), start=1):
+        drawn[f"search_{index}.png"] = folder / f"search_{index}.png"
+        drawn[f"search_{index}.png"].write_bytes(surface)
     return drawn
 
 
-def _html(content: dict[str, Any], variants: Sequence[Variant], drawn: dict[str, Path]) -> str:
+def _html(study: Study, content: dict[str, Any], drawn: dict[str, Path]) -> str:
     panels = {
-        "gmacs": plots.cost_plot(variants, ("gmacs",)),
-        "ms_per_image": plots.cost_plot(variants, ("ms_per_image",)),
-        "val_miou": plots.curves_plot(variants, ("val_miou",)),
-        "train_loss": plots.curves_plot(variants, ("train_loss",)),
-        "borders": plots.borders_plot(variants, ("miou",)),
-        "borders_gain": plots.borders_plot(variants, ("gain",)),
+        "effects": plots.effects_plot(content["bought"]),
+        "gmacs": plots.cost_plot(study, ("gmacs",)),
+        "ms_per_image": plots.cost_plot(study, ("ms_per_image",)),
+        "val_miou": plots.curves_plot(study, ("val_miou",)),
+        "train_loss": plots.curves_plot(study, ("train_loss",)),
+        "borders": plots.borders_plot(study, ("miou",)),
+        "borders_gain": plots.borders_plot(study, ("gain",)),
     }
     # Matplotlib escapes the texts inside; the rest of the SVG is its own.
     drawings = {

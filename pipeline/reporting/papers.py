@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import yaml
 
-from pipeline.reporting.compare import border_curve
+from pipeline.evaluation.trimap import band_mious
 from pipeline.reporting.load import Evaluation, Variant
 from pipeline.reporting.tables import Cell, Column, Table
 from pipeline.reporting.words import listing, number, signed
@@ -61,17 +61,19 @@ class _Ours:
 
     def value(self, read: Callable[[Evaluation], float | None]) -> float | None:
         """The mean over the variants that were evaluated."""
-        values = [read(variant.evaluation) for variant in self.variants if variant.evaluation]
-        found = [value for value in values if value is not None]
+        found = self._values(read)
         return mean(found) if found else None
 
-    @property
-    def state(self) -> str:
-        """Why there is no figure, or how many runs it is the mean of."""
-        count = sum(v.evaluation is not None for v in self.variants)
-        if not count:
+    def state(self, read: Callable[[Evaluation], float | None]) -> str:
+        """Why there is no figure, or of how many runs it is the mean, and how they spread."""
+        if not any(variant.evaluation for variant in self.variants):
             return next((v.state for v in self.variants), "not run")
-        return "" if count == 1 else f"mean of {count} runs"
+        found = self._values(read)
+        return f"± {number(stdev(found))} over {len(found)} runs" if len(found) > 1 else ""
+
+    def _values(self, read: Callable[[Evaluation], float | None]) -> list[float]:
+        values = [read(variant.evaluation) for variant in self.variants if variant.evaluation]
+        return [value for value in values if value is not None]
 
 
 def _miou(mode: str) -> Callable[[Evaluation], float | None]:
@@ -83,8 +85,8 @@ def _miou(mode: str) -> Callable[[Evaluation], float | None]:
 
 
 def _narrowest_band(evaluation: Evaluation) -> float | None:
-    widths, mious = border_curve(evaluation, "single")
-    return float(mious[0]) if widths and not math.isnan(mious[0]) else None
+    mious = band_mious(evaluation.tally.trimap["single"])
+    return float(mious[0]) if len(mious) and not math.isnan(mious[0]) else None
 
 
 #: Measure -> (how it is said, digits, how ours is read).
@@ -208,7 +210,7 @@ def _comparison(table: PaperTable, ours: Mapping[str, _Ours]) -> Comparison:
 def _line(
     table: PaperTable, ours: Mapping[str, _Ours], row: str, measure: str, first: str
 ) -> list[Cell]:
-    said, digits, _ = MEASURES[measure]
+    said, digits, read = MEASURES[measure]
     paper, mine = table.rows[row][measure], ours[row]
     value = _value(table, ours, row, measure)
     off = value - paper if value is not None and mine.comparable else None
@@ -218,7 +220,7 @@ def _line(
         alike = ours[first].differs == mine.differs
         steps[0] = paper - table.rows[first][measure]
         steps[1] = value - start if value is not None and start is not None and alike else None
-    note = mine.state or mine.differs
+    note = "; ".join(filter(None, [mine.state(read), mine.differs]))
     return [
         Cell(row, row),
         Cell(said, said, note=f"over {table.over[row]}" if measure == "band" else ""),

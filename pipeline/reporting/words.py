@@ -31,6 +31,13 @@ def signed(value: float | None, digits: int = 2) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
+def plus_minus(value: float | None, spread: float | None, digits: int = 2) -> str:
+    """A figure and its spread, such as 62.10 ± 0.35; the figure alone where it has none."""
+    if spread is None:
+        return number(value, digits)
+    return f"{number(value, digits)}{NBSP}±{NBSP}{number(spread, digits)}"
+
+
 def span(interval: Interval | None) -> str:
     """Where a figure lies, low and high with a dash between; nothing where it is not known."""
     if interval is None:

@@ -90,13 +90,6 @@ def _core_name(cores: tuple[int, ...]) -> str:
     return f"cores {cores[0]}-{cores[-1]}" if neighbours else f"{len(cores)} cores"
 
 
-def own_cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def own_gpus() -> list[str]:
     """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch  # seconds

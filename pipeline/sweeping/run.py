@@ -11,8 +11,9 @@ from rich.console import Console
 
 from pipeline.composition import load_config, load_resolved
 from pipeline.config import Config
+from pipeline.cores import own_cores
 from pipeline.errors import UserError
-from pipeline.sweeping.machine import Slot, machine_slots, own_cores, own_gpus
+from pipeline.sweeping.machine import Slot, machine_slots, own_gpus
 from pipeline.sweeping.outlook import check_names, same_training
 from pipeline.sweeping.planning import CONFIGS
 from pipeline.sweeping.repository import Repository

@@ -1,12 +1,20 @@
 """What a row of MLflow is called: its params, tags and metrics."""
 
 import dataclasses
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, architecture
 
 #: The settings that every row shows, swept or not: the axes of the comparison.
 AXES = ("model.backbone", "model.output_stride", "model.aspp", "model.decoder")
+
+#: The tag that the trainings of one setting share, whatever their seeds.
+GROUP = "group"
+#: Overrides that say nothing about the setting.
+NO_SETTING = ("seed=", "trainer.", "hydra.")
 
 #: metrics.json -> MLflow. `test/` is the split that `evaluate.split` names.
 EVALUATION_METRICS = {
@@ -37,9 +45,40 @@ def tags(config: Config, signature: str, digest: str) -> dict[str, str]:
     return {
         "architecture": architecture(config.model),
         "variant": config.variant or "",
+        GROUP: group(config),
         "signature": signature,
         "data.digest": digest,
     }
+
+
+def group(config: Config) -> str:
+    """What the trainings of one setting are called together: the variant's name without its seed.
+
+    `v3-os8-seed1` and `v3-os8-s1` belong to `v3-os8` if `seed=1` is among their overrides; a name
+    that does not tell the seed gives way to the other overrides.
+    """
+    name = config.variant or "default"
+    words = [word.lstrip("+~") for word in config.overrides]
+    if not any(word.startswith("seed=") for word in words):
+        return name
+    seed = rf"(^|[-_,. ])(seed[-_=]?|s){config.seed}(?=$|[-_,. ])"
+    rest, found = re.subn(seed, "", name)
+    others = [word for word in words if not word.startswith(NO_SETTING)]
+    return (rest if found else ",".join(others)).strip("-_,. ") or "default"
+
+
+def sweep(folder: Path) -> dict[str, str]:
+    """The tag of the sweep that a run belongs to; none if it belongs to none.
+
+    Args:
+        folder: the run's; Hydra's multirun has one of its own, multirun/<date>/<time>/<number>.
+    """
+    if name := os.environ.get("DVC_EXP_NAME"):
+        return {"sweep": name}
+    of_sweep = folder.resolve().parents
+    if len(of_sweep) > 2 and of_sweep[2].name == "multirun":
+        return {"sweep": f"{of_sweep[1].name} {of_sweep[0].name}"}
+    return {}
 
 
 def evaluation_metrics(metrics: dict[str, Any]) -> dict[str, float]:

@@ -19,8 +19,13 @@ def log_evaluation(folder: Path, config: Config) -> None:
     tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"), folder)
     tracker.metrics(evaluation_metrics(json.loads((folder / "metrics.json").read_text())))
     tracker.tags({"evaluate.split": config.evaluate.split})
-    tracker.artifact(folder / "metrics.json")
-    tracker.artifact(folder / "evaluation", "evaluation")
+    # run.json: versions, device, seconds, where the weights came from.
+    for name in ("run.json", "history.csv", "cost.json", "metrics.json"):
+        tracker.artifact(folder / name)
+    for path in sorted((folder / "evaluation").iterdir()):
+        # The label maps of every image stay here: they would be thousands of files.
+        if path.name != "labels":
+            tracker.artifact(path, f"evaluation/{path.name}" if path.is_dir() else "evaluation")
     tracker.finish()
 
 

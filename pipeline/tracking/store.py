@@ -3,19 +3,29 @@
 `mlflow` is imported when a row is opened: it takes seconds.
 """
 
+import contextlib
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.paths import HOME
+from pipeline.tracking.dashboard import write_views
 from pipeline.tracking.journal import Entry, Journal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+#: Held while MLflow is imported, beside a training: a process that is forked meanwhile would have
+#: modules that are half there.
+NO_FORK = threading.RLock()
+os.register_at_fork(
+    before=NO_FORK.acquire, after_in_parent=NO_FORK.release, after_in_child=NO_FORK.release
+)
 
 #: The tag by which a row is found whose number was lost.
 TOKEN = "journal"
@@ -26,6 +36,21 @@ AT_ONCE = 1000
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, or mlflow.db beside the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{HOME / 'mlflow.db'}"
+
+
+def connect() -> "MlflowClient":
+    """The store's client."""
+    # A server that is away is noticed after seconds, not after MLflow's many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # The store prints a line for each migration of a new database.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with NO_FORK:
+        from mlflow import MlflowClient
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=tracking_uri())
 
 
 class Row:
@@ -41,24 +66,20 @@ class Row:
     """
 
     def __init__(self, journal: Journal, experiment: str, name: str) -> None:
-        # A server that is away is noticed after seconds, not after MLflow's many minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        # The store prints a line for each migration of a new database.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        from mlflow import MlflowClient
-
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         self._journal = journal
-        self._client = MlflowClient(tracking_uri=tracking_uri())
+        self._client = connect()
         self._id = self._open(experiment, name)
 
     def _open(self, experiment: str, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         journal, client = self._journal, self._client
         if journal.row is not None and self._reopen(journal.row):
             return journal.row
         place = _experiment(client, experiment)
+        with contextlib.suppress(MlflowException):
+            # A store that does not take them shows its plain page.
+            write_views(client, place)
         found = None
         if journal.continued and journal.row is None:
             # Ended between the row's opening and the note of its number, perhaps.

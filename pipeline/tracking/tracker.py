@@ -17,6 +17,8 @@ from pipeline.tracking.store import Row, tracking_uri
 
 #: Seconds between two attempts at a server that is away, doubled up to the second.
 FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0
+#: Seconds in which news gathers: a store takes a hundred points as fast as one.
+GATHER = 1.0
 #: Seconds that a run waits at its end for what is on its way; one that was stopped has few.
 LAST_SECONDS, LAST_SECONDS_OF_STOPPED = 300.0, 5.0
 
@@ -34,12 +36,9 @@ class Tracker:
     def __init__(
         self, experiment: str, name: str, run_id: str | None = None, folder: Path | None = None
     ) -> None:
-        import mlflow  # noqa: F401  before loader processes are started from beside its import
-
         self._journal = Journal(None if folder is None else folder / "tracking.jsonl")
         self._journal.row = self._journal.row or run_id
         self._sender = _Sender(self._journal, experiment, name)
-        self._sender.start()
 
     @classmethod
     def off(cls) -> "Tracker":
@@ -50,6 +49,14 @@ class Tracker:
     def run_id(self) -> str | None:
         """The row's number; None as long as the store has not given one."""
         return self._journal.row
+
+    def send(self) -> None:
+        """From now on, bring what is logged to the store.
+
+        Until then it waits on the disk: a training takes its first step before MLflow is imported,
+        which takes seconds.
+        """
+        self._sender.begin()
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings; a row's params cannot be changed afterwards."""
@@ -81,7 +88,11 @@ class Tracker:
     def finish(self, status: str = "FINISHED") -> None:
         """Close the row as FINISHED, FAILED or KILLED; wait a while for what is on its way."""
         self._say({"do": "finish", "status": status, "time": _now()})
-        self._sender.finish(LAST_SECONDS_OF_STOPPED if status == "KILLED" else LAST_SECONDS)
+        if status == "KILLED":
+            self._sender.finish(LAST_SECONDS_OF_STOPPED)
+        else:
+            self._sender.begin()
+            self._sender.finish(LAST_SECONDS)
 
     def _say(self, entry: Entry) -> None:
         self._journal.add(entry)
@@ -96,6 +107,8 @@ class _Off(Tracker):
     @property
     def run_id(self) -> str | None:
         return None
+
+    def send(self) -> None: ...
 
     def points(self, values: Mapping[str, float], step: int) -> None: ...
 
@@ -116,6 +129,11 @@ class _Sender(threading.Thread):
         self._is_last = threading.Event()
         self._away: str | None = None
 
+    def begin(self) -> None:
+        """Start, if it has not."""
+        if self.ident is None:
+            self.start()
+
     def wake(self) -> None:
         """There is something to send."""
         self._news.set()
@@ -124,10 +142,11 @@ class _Sender(threading.Thread):
         """Send what is there, for so long at most; what is left is said in one line."""
         self._is_last.set()
         self._news.set()
-        self.join(seconds)
+        if self.ident is not None:
+            self.join(seconds)
         left = len(self._journal.waiting())
         if left and self._journal.path is not None:
-            _warn(f"{left} entries for it wait in {self._journal.path}: the next stage sends them")
+            warn(f"{left} entries for it wait in {self._journal.path}: the next stage sends them")
 
     def run(self) -> None:
         wait = FIRST_WAIT
@@ -140,6 +159,7 @@ class _Sender(threading.Thread):
                 wait = FIRST_WAIT
                 if last:
                     return
+                self._is_last.wait(GATHER)
             elif last:
                 return
             else:
@@ -158,7 +178,7 @@ class _Sender(threading.Thread):
         except Exception as error:
             if self._away is None:
                 self._away = (str(error).strip() or type(error).__name__).splitlines()[0]
-                _warn(f"MLflow at {tracking_uri()} failed ({self._away[:200]}); the run goes on")
+                warn(f"MLflow at {tracking_uri()} failed ({self._away[:200]}); the run goes on")
             return False
         if self._away is not None:
             self._away = None
@@ -166,7 +186,8 @@ class _Sender(threading.Thread):
         return True
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Say a line on stderr."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 

@@ -48,7 +48,8 @@ class History(Callback):
         self.offset = self.iteration
         self._started = time.monotonic()
         self._first = self.iteration
-        self._rate = 0.0
+        #: The learning rate of the step that was done last: Lightning has the next one's already.
+        self.rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the time left."""
@@ -58,8 +59,8 @@ class History(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note the learning rate of this step: at the end of it, it is already the next one's."""
-        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        """Note the learning rate of this step."""
+        self.rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self,
@@ -73,8 +74,9 @@ class History(Callback):
         iteration = self.offset + trainer.global_step
         stepped, self.iteration = iteration > self.iteration, iteration
         if stepped and trainer.is_global_zero and iteration % max(1, self.iterations // 100) == 0:
-            values = {"train/loss": float(outputs["loss"]), "train/learning_rate": self._rate}
+            values = {"train/loss": float(outputs["loss"]), "train/learning_rate": self.rate}
             self.tracker.points({k: v for k, v in values.items() if math.isfinite(v)}, iteration)
+        self.tracker.send()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a row, unless this iteration has one."""
@@ -85,7 +87,7 @@ class History(Callback):
             return
         row = {
             "iteration": iteration,
-            "learning_rate": self._rate,
+            "learning_rate": self.rate,
             "train_loss": task.mean_loss(),
             "val_miou": task.matrix.miou(),
             "val_pixel_accuracy": task.matrix.pixel_accuracy(),
@@ -142,14 +144,14 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The rows travel with the checkpoint, so that a resumed history has no gap and no echo."""
-        own = ("rows", "iteration", "offset")
-        return {name: getattr(self, name) for name in own} | {"rate": self._rate}
+        own = ("rows", "iteration", "offset", "rate")
+        return {name: getattr(self, name) for name in own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows, and where they end."""
         self.rows = list(state_dict["rows"])
         self.iteration, self.offset = state_dict["iteration"], state_dict["offset"]
-        self._rate = state_dict["rate"]
+        self.rate = state_dict["rate"]
 
 
 class KeepNetwork(Callback):

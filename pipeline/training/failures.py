@@ -47,13 +47,6 @@ class FiniteLoss(Callback):
         self.loaders = loaders
         self.history = history
         self._steps: deque[_Step] = deque()
-        self._rate = 0.0
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Note the learning rate: at the end of the step, it is already the next one's."""
-        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self,
@@ -71,7 +64,8 @@ class FiniteLoss(Callback):
             loss = there.copy_(loss, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-        self._steps.append(_Step(loss, copied, self.history.iteration, batch_idx, self._rate))
+        done = self.history
+        self._steps.append(_Step(loss, copied, done.iteration, batch_idx, done.rate))
         while self._steps and (
             len(self._steps) > LAG or (first := self._steps[0].copied) is None or first.query()
         ):

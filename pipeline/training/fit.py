@@ -19,6 +19,7 @@ from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork
 from pipeline.training.class_weights import class_weights
 from pipeline.training.failures import FiniteLoss, out_of_memory, ran_out_of_memory
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.phases import Phase, phases, rebuilt
 from pipeline.training.rescue import State
 from pipeline.training.state import LastState, RandomNumbers
@@ -119,6 +120,8 @@ def _fit_phase(
     ]
     trainer = _trainer(run.config, train, callbacks)
     _check_precision(network, phase, trainer)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     checkpoint = None if state is None else state.path
     try:
         if train.iterations > (0 if state is None else state.step):
@@ -140,9 +143,11 @@ def _fit_phase(
 
 
 def _check_precision(network: SegmentationNetwork, phase: Phase, trainer: Trainer) -> None:
-    """Refuse to learn from gradients that are known to be wrong."""
+    """Refuse what the device cannot do, or what is known to learn from wrong gradients."""
     if phase.train.precision == "32-true" or trainer.strategy.root_device.type != "cpu":
         return
+    if phase.train.precision == "16-mixed":
+        raise UserError("train.precision=16-mixed: needs a GPU; a processor has bf16-mixed")
     if any(learns_wrong_on_a_processor(layer) for layer in network.modules()):
         raise UserError(
             f"train.precision={phase.train.precision}: on a processor, torch's gradients of "

@@ -16,13 +16,8 @@ from pipeline.training.state import LAST, PREVIOUS
 
 #: What a training leaves, and the next one of other settings must not find.
 LEFT = (
-    "run.json",
-    "last.ckpt",
-    "previous.ckpt",
-    "model.ckpt",
-    "history.csv",
-    "config.yaml",
-    "tracking.jsonl",
+    *("run.json", "config.yaml", "history.csv", "tracking.jsonl"),
+    *(LAST, PREVIOUS, "model.ckpt"),
 )
 
 

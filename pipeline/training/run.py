@@ -22,7 +22,9 @@ from pipeline.files import write_json, write_whole
 from pipeline.models.network import build_model
 from pipeline.models.weights import load_weights
 from pipeline.paths import RUNS
-from pipeline.tracking.naming import swept_params, tags
+from pipeline.tracking.machine import watched
+from pipeline.tracking.naming import sweep, swept_params, tags
+from pipeline.tracking.publish import dashboard_of
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.fit import Run, fit
 from pipeline.training.phases import phases
@@ -88,7 +90,8 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
         print(f"weights: {report.summary()}", flush=True)
     started = time.monotonic()
     try:
-        fit(Run(config, folder, data, tracker, identity.signature), network, state)
+        with watched(tracker) if first else contextlib.nullcontext():
+            fit(Run(config, folder, data, tracker, identity.signature), network, state)
     except BaseException as error:
         record["seconds"] += time.monotonic() - started
         if first:
@@ -99,6 +102,8 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
     if first:
         record["seconds"] += time.monotonic() - started
         _close(folder, record, tracker)
+        if folder.parent != RUNS and (page := dashboard_of(tracker.run_id)):
+            print(f"dashboard: {page}", flush=True)
 
 
 def _say_why(folder: Path, config: Config, identity: Identity) -> None:
@@ -163,7 +168,7 @@ def _open_row(
     write_json(folder / "run.json", record)
     tracker = Tracker(config.dataset, config.variant or folder.name, record.get("run_id"), folder)
     tracker.params(swept_params(config))
-    tracker.tags(tags(config, identity.signature, data.digest))
+    tracker.tags(tags(config, identity.signature, data.digest) | sweep(folder))
     tracker.dataset(config.dataset, data.digest)
     tracker.artifact(folder / "config.yaml")
     return tracker
@@ -189,5 +194,7 @@ def _environment(config: Config) -> dict[str, Any]:
 def quiet() -> None:
     """Leave out what Lightning says about itself at each start."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # The report that `trainer.profiler` asks for.
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")

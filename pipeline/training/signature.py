@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config import Config
+from pipeline.files import code_digest
 from pipeline.models.weights import find_weights
 from pipeline.models.weights.files import sha256_of
-from pipeline.paths import SOURCE
 
 #: The code that decides what training computes.
 CODE = (
@@ -47,7 +47,7 @@ def identify(config: Config, data_digest: str) -> Identity:
     kept = {key: values[key] for key in RELEVANT}
     if config.trainer.fast_dev_run:  # a try-out is taken for nothing else
         kept["fast_dev_run"] = config.trainer.fast_dev_run
-    code, weights = code_digest(), _weights_digest(config)
+    code, weights = code_digest(CODE), _weights_digest(config)
     text = json.dumps([kept, weights, data_digest, code], sort_keys=True)
     short = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Identity(short, data_digest, code, weights)
@@ -56,16 +56,6 @@ def identify(config: Config, data_digest: str) -> Identity:
 def signature(config: Config, data_digest: str) -> str:
     """The signature alone: the same for the same result."""
     return identify(config, data_digest).signature
-
-
-def code_digest(root: Path = SOURCE) -> str:
-    """sha256 over the names and contents of the code that matters."""
-    total = hashlib.sha256()
-    for entry in CODE:
-        place = root / entry
-        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
-            total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
 
 
 def _weights_digest(config: Config) -> str | None:

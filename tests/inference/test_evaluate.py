@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline.config import Config, CrfConfig, EvaluateConfig, ModelConfig, TrainerConfig
+from pipeline.datasets.images import read_label
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.confusion import read_csv
@@ -61,6 +62,15 @@ def test_everything_that_the_report_reads_is_written(run_folder: Path, shapes: P
     assert len(pictures) == 2
     for folder in pictures:
         assert {path.stem for path in folder.iterdir()} == {"image", "truth", *MODES}
+    for mode in ("single", "single_crf"):
+        maps = run_folder / "evaluation" / "labels" / mode
+        assert {path.stem for path in maps.iterdir()} == set(shapes.ids("test"))
+        _, matrix = read_csv(run_folder / "evaluation" / f"confusion_{mode}.csv")
+        hits = sum(
+            int(((read_label(maps / f"{id}.png") == label) & (label != shapes.void)).sum())
+            for id, label in zip(shapes.ids("test"), labels, strict=True)
+        )
+        assert hits == np.trace(matrix.counts)
     assert not list(run_folder.glob("*.partial"))
 
 

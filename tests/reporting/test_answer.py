@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs_tree import NAMES, PLANS, Tree, draw_scenes, plant, write_data_set, write_run
+from runs_tree import NAMES, PLANS, Tree, draw_scenes, plant, plant_seeds, write_data_set, write_run
 
-from pipeline.reporting.answer import answer, remarks
-from pipeline.reporting.compare import headline
-from pipeline.reporting.load import Variant, load_data_set, load_variants
+from pipeline.reporting import answer as module
+from pipeline.reporting.answer import Sentence, answer
+from pipeline.reporting.compare import Headline, headline
+from pipeline.reporting.effects import effects
+from pipeline.reporting.groups import miou_in, study_of
+from pipeline.reporting.load import Variant, load_data, load_variants
 from pipeline.reporting.words import number, signed_span
 
 
@@ -17,8 +20,23 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     return plant(tmp_path_factory.mktemp("tree"))
 
 
+def sentences(variants: list[Variant]) -> list[Sentence]:
+    study = study_of(variants)
+    return answer(study, effects(study))
+
+
 def text(variants: list[Variant]) -> list[str]:
-    return ["".join(part for part, _ in sentence) for sentence in answer(variants)]
+    return ["".join(part for part, _ in sentence) for sentence in sentences(variants)]
+
+
+def found_in(variants: list[Variant]) -> Headline:
+    found = headline(study_of(variants))
+    assert found is not None
+    return found
+
+
+def remarks(variants: list[Variant], prepared: Path | None = None) -> list[str]:
+    return module.remarks(study_of(variants), load_data("shapes", prepared) if prepared else None)
 
 
 def test_the_first_sentence_names_the_best_the_next_and_the_cost(tree: Tree) -> None:
@@ -46,37 +64,72 @@ def pair(root: Path, worse: float, better: float, count: int = 6) -> list[Varian
 def test_a_lead_smaller_than_its_uncertainty_is_called_so(tmp_path: Path) -> None:
     # Equally good: the two differ in where they are wrong.
     variants = pair(tmp_path, 0.2, 0.2, count=12)
-    found = headline(variants)
-    assert found is not None and found.lead_interval is not None and found.next is not None
-    assert found.lead and found.lead_interval.low < 0 < found.lead < found.lead_interval.high
-    first = answer(variants)[0]
-    assert ("a difference smaller than its uncertainty", True) in first
-    within = f" (95\u00a0% confidence: {signed_span(found.lead_interval)})"
+    lead = found_in(variants).lead
+    assert lead is not None and lead.interval is not None
+    assert lead.points and lead.interval.low < 0 < lead.points < lead.interval.high
+    first = sentences(variants)[0]
+    assert ("smaller than its uncertainty over images", True) in first
+    within = f" (95\u00a0% confidence: {signed_span(lead.interval)})"
     assert within in "".join(part for part, _ in first)
 
 
 def test_a_lead_larger_than_its_uncertainty_has_its_interval_only(tmp_path: Path) -> None:
     variants = pair(tmp_path, 0.4, 0.1)
-    found = headline(variants)
-    assert found is not None and found.lead_interval is not None
-    assert found.lead_interval.low > 0
+    lead = found_in(variants).lead
+    assert lead is not None and lead.interval is not None
+    assert lead.interval.low > 0
     assert "uncertainty" not in text(variants)[0]
+    within = f"above worse (95\u00a0% confidence: {signed_span(lead.interval)})"
+    assert within in text(variants)[0]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
+    root = tmp_path_factory.mktemp("seeds")
+    return load_variants(plant_seeds(root), root)
+
+
+def test_seeds_are_said_as_a_mean_with_its_spread(seeds: list[Variant]) -> None:
+    first, found = text(seeds)[0].replace("\u00a0", " "), found_in(seeds)
+    spread = found.best.spread(miou_in("single"))
+    assert found.best.name == "v3-os8" and spread is not None
+    assert f"{number(found.best.miou)} ± {number(spread)} %" in first
+    assert "the mean of 3 seeds" in first and "; spread over seeds: " in first
+
+
+def test_the_spread_over_seeds_is_said_with_what_it_comes_from(seeds: list[Variant]) -> None:
+    spread = study_of(seeds).spread
     assert (
-        f"above worse (95\u00a0% confidence: {signed_span(found.lead_interval)})"
-        in (text(variants)[0])
+        f"spread by ±{number(spread)} points (standard deviation, pooled over 2 repeated"
+        in (text(seeds)[-1])
     )
+
+
+def test_a_lead_below_the_spread_over_seeds_is_called_so(seeds: list[Variant]) -> None:
+    pair = [v for v in seeds if v.name.startswith("v3-os16") or v.name == "decoder"]
+    assert any(
+        part == ("smaller than the spread over seeds", True)
+        or (part[1] and part[0].startswith("smaller than the spread over seeds and"))
+        for part in sentences(pair)[0]
+    )
+
+
+def test_the_change_that_counts_most_is_said_with_its_cost(tree: Tree) -> None:
+    said = next(s for s in text(load_variants(NAMES, tree.runs)) if s.startswith("Of single"))
+    assert said.startswith("Of single changes backbone ") and " counts most: +" in said
+    assert said.endswith("times the GMACs.")
 
 
 def test_a_gain_of_the_crf_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
     variants = pair(tmp_path, 0.2, 0.1)
-    found = headline(variants)
-    assert found is not None and found.crf_gains is not None
+    gains = found_in(variants).crf_gains
     # Exactly nothing is no matter of chance; a trace that some images lack is.
-    assert [v.name for v in found.crf_uncertain] == ["better"] and found.crf_gains[1] > 0
+    assert gains is not None and gains[1] > 0
     (said,) = (sentence for sentence in text(variants) if sentence.startswith("The CRF"))
-    assert said.endswith("; for better that is smaller than its uncertainty.")
+    assert said.endswith("; for better that may be chance.")
     alone = text([variant for variant in variants if variant.name == "better"])
-    assert any(said.endswith(" points, which is smaller than its uncertainty.") for said in alone)
+    doubt = ", which may be chance: it is smaller than its uncertainty over images."
+    assert any(said.endswith(doubt) for said in alone)
 
 
 def test_figures_on_other_images_are_not_compared(tmp_path: Path) -> None:
@@ -84,7 +137,7 @@ def test_figures_on_other_images_are_not_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "all", replace(PLANS[0], name="all"), scenes)
     fewer = {id: scene for id, scene in scenes.items() if id != "scene_0"}
     write_run(tmp_path / "apart", replace(PLANS[1], name="apart"), fewer)
-    assert remarks(load_variants(["all", "apart"], tmp_path), None) == [
+    assert remarks(load_variants(["all", "apart"], tmp_path)) == [
         "apart was evaluated on 3 images of the test split of shapes: other images or other "
         "classes, so it is not compared."
     ]
@@ -112,7 +165,7 @@ def test_without_figures_it_says_so() -> None:
 
 
 def test_what_is_missing_is_remarked(tree: Tree) -> None:
-    lines = remarks(load_variants(NAMES, tree.runs), load_data_set("shapes", tree.prepared))
+    lines = remarks(load_variants(NAMES, tree.runs), tree.prepared)
     assert lines == ["Without figures: missing (not run). Run dvc repro to complete them."]
 
 
@@ -120,13 +173,13 @@ def test_changed_data_is_remarked(tree: Tree, tmp_path: Path) -> None:
     write_data_set(tmp_path / "new", digest="other")
     runs = Path(shutil.copytree(tree.runs, tmp_path / "runs"))
     variants = load_variants(["v3-os8", "v3-os16"], runs)
-    assert remarks(variants, load_data_set("shapes", tmp_path / "new")) == [
+    assert remarks(variants, tmp_path / "new") == [
         "The prepared data has changed since the variants were trained."
     ]
     record = runs / "v3-os8" / "run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"data_digest": "older"}))
     variants = load_variants(["v3-os8", "v3-os16"], runs)
-    assert remarks(variants, load_data_set("shapes", tree.prepared)) == [
+    assert remarks(variants, tree.prepared) == [
         "The variants were not all trained on the same state of the data."
     ]
 
@@ -137,5 +190,5 @@ def test_other_devices_are_remarked(tree: Tree, tmp_path: Path) -> None:
     figures = json.loads(path.read_text())
     figures["cost"]["device"] = "another"
     path.write_text(json.dumps(figures))
-    lines = remarks(load_variants(["v3-os8", "v3-os16"], runs), None)
+    lines = remarks(load_variants(["v3-os8", "v3-os16"], runs))
     assert lines == ["Times were taken on different devices, so they are not set in ratio."]

@@ -6,12 +6,13 @@ from PIL import Image
 from runs_tree import CLASSES, NAMES, PLANS, plant
 
 from pipeline.reporting import heat, plots
+from pipeline.reporting.groups import Study, study_of
 from pipeline.reporting.load import Variant, load_variants
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
-    return load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
 
 
 def test_a_dollar_in_a_class_is_a_dollar(tmp_path: Path) -> None:
@@ -21,12 +22,12 @@ def test_a_dollar_in_a_class_is_a_dollar(tmp_path: Path) -> None:
         assert min(picture.size) > 200
 
 
-def test_the_class_figure_has_every_class_and_variant(variants: list[Variant]) -> None:
-    figure = heat.class_plot(variants)
+def test_the_class_figure_has_every_class_and_variant(study: Study) -> None:
+    figure = heat.class_plot(study)
     assert figure is not None
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == CLASSES
     assert len(figure.axes[0].texts) == len(CLASSES) * len(PLANS)
 
 
 def test_nothing_evaluated_is_no_figure() -> None:
-    assert heat.class_plot([Variant("a")]) is None
+    assert heat.class_plot(study_of([Variant("a")])) is None

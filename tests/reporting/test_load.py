@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs_tree import NAMES, Tree, plant
+from runs_tree import NAMES, Tree, plant, write_search
 
 from pipeline.errors import UserError
-from pipeline.evaluation.bootstrap import difference_interval, miou_interval
+from pipeline.evaluation.bootstrap import miou_interval
 from pipeline.evaluation.tally import read_counts
-from pipeline.reporting.load import MODES, load_data_set, load_variant, load_variants
+from pipeline.reporting.load import MODES, load_data, load_variant, load_variants
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +35,6 @@ def test_figures_are_read_unrounded(tree: Tree) -> None:
     assert variant.architecture == "DeepLabv3"
     assert variant.state == "evaluated"
     assert len(variant.history) == 10
-
-
-def test_the_crf_gain_of_a_class_is_none_where_it_is_absent(tree: Tree) -> None:
-    evaluation = load_variant("v3-os16", tree.runs / "v3-os16").evaluation
-    assert evaluation is not None
-    before, after = (evaluation.modes[mode].iou["ring"] for mode in ("single", "single_crf"))
-    assert before is not None and after is not None
-    assert evaluation.crf_gain_of("ring") == after - before
-    assert evaluation.crf_gain_of("ghost") is None
 
 
 def test_variants_keep_their_order_and_a_missing_one_is_not_run(tree: Tree) -> None:
@@ -74,8 +65,6 @@ def test_what_the_evaluation_counted_comes_with_it(folder: Path) -> None:
     assert evaluation.modes["single"].fw_iou == tally.matrices["single"].frequency_weighted_iou()
     images = tally.per_image
     assert evaluation.modes["single"].interval == miou_interval(images["single"])
-    expected = difference_interval(images["single_crf"], images["single"])
-    assert evaluation.crf_gain_interval == expected
     assert evaluation.seconds == {"network": 12.3, "crf": 81.0}
     assert evaluation.held_apart == 0
 
@@ -103,9 +92,11 @@ def test_empty_cells_of_the_history_are_none(folder: Path) -> None:
         ("history.csv", "step\n1\n"),
         ("config.yaml", "model: {backbone: vgg99}"),
         ("config.yaml", "just words"),
+        ("crf/search.json", "{}"),
     ],
 )
 def test_a_damaged_file_is_named_in_one_line(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     with pytest.raises(UserError) as error:
         load_variant("v3-os8", folder)
@@ -114,6 +105,17 @@ def test_a_damaged_file_is_named_in_one_line(folder: Path, name: str, text: str)
 
 
 def test_the_data_set_is_read_where_it_is(tree: Tree) -> None:
-    data = load_data_set("shapes", tree.prepared)
-    assert data is not None and data.splits == {"train": 40, "val": 8, "test": 4}
-    assert load_data_set("elsewhere", tree.prepared) is None
+    data = load_data("shapes", tree.prepared)
+    assert data is not None and len(data.splits["test"]) == 4
+    assert load_data("elsewhere", tree.prepared) is None
+
+
+def test_a_search_of_the_crf_comes_with_its_picture(folder: Path) -> None:
+    assert load_variant("v3-os8", folder).search is None
+    write_search(folder / "crf")
+    search = load_variant("v3-os8", folder).search
+    assert search is not None and search.surface == folder / "crf" / "surface.png"
+    assert (search.given["w1"], search.found["w1"], search.at_the_edge) == (4.0, 2.0, ["w1"])
+    (folder / "crf" / "surface.png").unlink()
+    search = load_variant("v3-os8", folder).search
+    assert search is not None and search.surface is None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs_tree import CLASSES, NAMES, PLANS, Tree, plant
+from runs_tree import CLASSES, NAMES, PLANS, Tree, plant, plant_seeds, write_search
 
 from pipeline.errors import UserError
 from pipeline.reporting import page
@@ -32,7 +32,8 @@ class Page(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         self.attributes += [(tag, name, value) for name, value in found.items()]
         if tag == "table":
-            self._name = found["class"].split()[0]
+            # The last of its names that is its own; all can be sorted but the confusions.
+            self._name = [n for n in found["class"].split() if n != "sortable"][-1]
             self.tables[self._name], self.values[self._name] = [], []
         elif tag == "tr":
             self.tables[self._name].append([])
@@ -104,11 +105,12 @@ def test_the_figures_on_the_page_are_those_of_the_files(html: Page, tree: Tree) 
 
 def test_the_classes_on_the_page_are_those_of_the_files(html: Page, tree: Tree) -> None:
     rows = {row[0].strip(): row[1:] for row in html.tables["classes"][1:]}
+    gains = {row[0].strip(): row[1:] for row in html.tables["gains"][1:]}
     for column, plan in enumerate(PLANS):
         modes = figures(tree, plan.name)["modes"]
         before, after = modes["single"]["iou"], modes["single_crf"]["iou"]
-        value, gain = rows["ring"][column].split()
-        assert value == f"{before['ring']:.2f}"
+        assert rows["ring"][column].strip() == f"{before['ring']:.2f}"
+        gain, _ = gains["ring"][column].split()
         difference = after["ring"] - before["ring"]
         assert float(gain.replace("\N{MINUS SIGN}", "-")) == pytest.approx(difference, abs=0.006)
 
@@ -136,7 +138,7 @@ def test_the_page_fetches_nothing(html: Page, report: Path) -> None:
     addresses = [(t, v) for t, name, v in html.attributes if name in ("src", "href", "xlink:href")]
     assert all(value.startswith(("data:", "#")) for _, value in addresses)
     pictures = [value for tag, value in addresses if tag == "img"]
-    assert len(pictures) == 2 * 2 * (1 + len(PLANS))
+    assert len(pictures) == 4 * 2 * (1 + len(PLANS))
     assert len({value for _, value in addresses if value.startswith("#")}) > 6
     assert re.findall(r"url\((?!#)|@import", (report / "index.html").read_text()) == []
 
@@ -151,7 +153,7 @@ def test_links_inside_the_page_lead_somewhere(html: Page) -> None:
 def test_every_picture_says_what_it_is(html: Page) -> None:
     images = [name for tag, name, _ in html.attributes if tag == "img"]
     assert images.count("alt") == images.count("src") > 0
-    assert len([1 for _, name, value in html.attributes if (name, value) == ("role", "img")]) == 6
+    assert len([1 for _, name, value in html.attributes if (name, value) == ("role", "img")]) == 7
 
 
 def test_markdown_has_the_same_table(html: Page, report: Path) -> None:
@@ -168,7 +170,7 @@ def test_markdown_has_the_same_table(html: Page, report: Path) -> None:
 def test_markdown_finds_its_figures(report: Path) -> None:
     targets = re.findall(r"\]\((figures/[^)]+)\)", (report / "report.md").read_text())
     assert {f"figures/{path.name}" for path in (report / "figures").iterdir()} == set(targets)
-    names = {"cost", "curves", "class_iou", "borders", "confusion"}
+    names = {"effects", "cost", "curves", "class_iou", "borders", "confusion"}
     assert {f"figures/{name}.png" for name in names} <= set(targets)
 
 
@@ -184,7 +186,7 @@ def test_curves_hold_every_validation(report: Path, tree: Tree) -> None:
 
 
 def test_what_it_was_made_with_is_on_the_page(html: Page) -> None:
-    for text in ("abc1234", "d1" * 32, "train 40, val 8, test 4", "sig-v3-os8", "dvc repro"):
+    for text in ("abc1234", "d1" * 32, "train 2, val 1, test 4", "sig-v3-os8", "dvc repro"):
         assert text in html.text
 
 
@@ -206,30 +208,70 @@ def test_nothing_run_yet_is_a_page_too(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_no_variant_leaves_the_old_report(tree: Tree, tmp_path: Path) -> None:
-    written = write_report(["v3-os8"], tree.runs, tmp_path / "report", tree.prepared)
+    old = tmp_path / "report" / "index.html"
+    old.parent.mkdir()
+    old.write_text("old")
     with pytest.raises(UserError, match="variants is empty"):
         write_report([], tree.runs, tmp_path / "report", tree.prepared)
-    assert written.is_file()
+    assert old.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
-def test_images_held_apart_are_owned_up_to(tree: Tree, tmp_path: Path) -> None:
-    runs = Path(shutil.copytree(tree.runs / "v3-os8", tmp_path / "runs" / "v3-os8")).parent
-    path = runs / "v3-os8" / "evaluation" / "figures.json"
+@pytest.fixture(scope="module")
+def searched(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of one variant whose CRF was searched, with more classes than fit a table."""
+    root = tmp_path_factory.mktemp("searched")
+    folder = Path(shutil.copytree(tree.runs / "v3-os8", root / "runs" / "v3-os8"))
+    path = folder / "evaluation" / "figures.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"held_apart": 25}))
-    written = write_report(["v3-os8"], runs, tmp_path / "report", tree.prepared)
+    write_search(folder / "crf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "CONFUSIONS_AS_TABLE", len(CLASSES) - 1)
+        write_report(["v3-os8"], root / "runs", root / "report", tree.prepared)
+    return root / "report"
+
+
+def test_images_held_apart_are_owned_up_to(searched: Path) -> None:
     said = "; 25 more, on which the CRF's settings were searched, are left out"
-    assert said in written.read_text()
-    assert said in (tmp_path / "report" / "report.md").read_text()
+    assert said in (searched / "index.html").read_text()
+    assert said in (searched / "report.md").read_text()
 
 
-def test_many_classes_get_a_picture_of_their_confusions(
-    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(page, "CONFUSIONS_AS_TABLE", len(CLASSES) - 1)
-    text = write_report(["v3-os8"], tree.runs, tmp_path / "report", tree.prepared).read_text()
+def test_many_classes_get_a_picture_of_their_confusions(searched: Path) -> None:
+    text = (searched / "index.html").read_text()
     assert 'class="matrix" src="data:image/png;base64,' in text
     assert 'class="confusion"' not in text
+
+
+def test_a_search_of_the_crf_is_on_the_page(searched: Path) -> None:
+    text = (searched / "index.html").read_text()
+    assert Page(text).tables["searches"][1][1].split() == ["2", "given", "4"]
+    assert text.count('class="surface" src="data:image/png;base64,') == 1
+    assert "](figures/search_1.png)" in (searched / "report.md").read_text()
+    assert (searched / "figures" / "search_1.png").is_file()
+
+
+def test_a_single_variant_is_shown_where_it_is_wrong(searched: Path) -> None:
+    assert "Where v3-os8 is wrong most" in (searched / "index.html").read_text()
+
+
+def test_every_table_but_the_confusions_can_be_sorted(html: Page) -> None:
+    classes = [
+        value.split() for tag, name, value in html.attributes if (tag, name) == ("table", "class")
+    ]
+    assert {names[0] for names in classes if "sortable" not in names} == {"confusion"}
+    assert len(classes) > 6
+
+
+def test_seeds_are_grouped_on_the_page(tmp_path: Path) -> None:
+    names = plant_seeds(tmp_path / "runs")
+    written = write_report(names, tmp_path / "runs", tmp_path / "report", tmp_path / "prepared")
+    html = Page(written.read_text(encoding="utf-8"))
+    rows = [row[0].split()[0] for row in html.tables["variants"][1:]]
+    assert rows == ["v3-os16", "v3-os8", "decoder"]
+    assert {row[0].strip() for row in html.tables["measures"][1:]} == set(names)
+    assert "v3-os8: v3-os8-s0, v3-os8-s1, v3-os8-s2" in html.text
+    assert "±" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Our figures beside the papers', on small evaluations made by hand."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def variant(
         seconds={},
         settings={},
         tally=tally or Tally(2, ["single"]),
-        pictures={},
+        labels=Path("labels"),
     )
     return Variant(" ".join(overrides), config, evaluation, history)
 
@@ -121,7 +122,7 @@ def test_a_changed_setting_is_named_beside_the_figure() -> None:
 def test_seeds_of_a_row_are_one_figure() -> None:
     runs = [variant("experiment=v3_table9/batch_4", f"seed={s}", single=60.0 + s) for s in (0, 1)]
     (found,) = comparisons(runs)
-    assert lines(found)["batch_4", "mIoU"]["Ours"] == "60.50 (mean of 2 runs)"
+    assert lines(found)["batch_4", "mIoU"]["Ours"] == f"60.50 (± {0.5**0.5:.2f} over 2 runs)"
 
 
 def test_multiply_adds_are_compared_at_the_papers_size_only() -> None:

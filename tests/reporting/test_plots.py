@@ -3,48 +3,55 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from runs_tree import NAMES, PLANS, plant
+from runs_tree import NAMES, PLANS, plant, plant_seeds
 
 from pipeline.reporting import plots
-from pipeline.reporting.compare import evaluation_of
+from pipeline.reporting.effects import effects
+from pipeline.reporting.groups import Study, miou_in, study_of
 from pipeline.reporting.load import Variant, load_variants
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
-    return load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
 
 
-def test_every_evaluated_variant_is_a_point_with_its_name(variants: list[Variant]) -> None:
-    figure = plots.cost_plot(variants, ("gmacs", "ms_per_image"))
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    root = tmp_path_factory.mktemp("seeds")
+    return study_of(load_variants(plant_seeds(root), root))
+
+
+def test_every_evaluated_variant_is_a_point_with_its_name(study: Study) -> None:
+    figure = plots.cost_plot(study, ("gmacs", "ms_per_image"))
     assert figure is not None and len(figure.axes) == 2
     points = {c.get_label(): c.get_offsets() for c in figure.axes[0].collections}
-    for plan, variant in zip(PLANS, variants, strict=False):
+    for plan, group in zip(PLANS, study.groups, strict=False):
         ((x, y),) = np.asarray(points[plan.name])
-        assert (x, y) == (plan.gmacs, variant.miou)
+        assert (x, y) == (plan.gmacs, group.miou)
     assert {text.get_text() for text in figure.axes[0].texts} == {plan.name for plan in PLANS}
 
 
-def test_curves_are_the_histories(variants: list[Variant]) -> None:
-    figure = plots.curves_plot(variants, ("val_miou",))
+def test_curves_are_the_histories(study: Study) -> None:
+    figure = plots.curves_plot(study, ("val_miou",))
     assert figure is not None
     drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
-    history = [[row.iteration, row.val_miou] for row in variants[0].history]
+    history = [[row.iteration, row.val_miou] for row in study.groups[0].first.history]
     assert np.asarray(drawn["v3-os16"]).tolist() == history
 
 
 def test_svg_takes_its_ink_from_the_page_and_is_the_same_each_time(
-    variants: list[Variant],
+    study: Study,
 ) -> None:
-    one, other = (plots.cost_plot(variants, ("gmacs",)) for _ in range(2))
+    one, other = (plots.cost_plot(study, ("gmacs",)) for _ in range(2))
     assert one is not None and other is not None
     text = plots.svg(one, "a")
     assert text.startswith("<svg") and "currentColor" in text and plots.INK not in text
     assert text == plots.svg(other, "a")
 
 
-def test_ids_inside_are_the_figures_own(variants: list[Variant]) -> None:
-    figure = plots.cost_plot(variants, ("gmacs",))
+def test_ids_inside_are_the_figures_own(study: Study) -> None:
+    figure = plots.cost_plot(study, ("gmacs",))
     assert figure is not None
     text = plots.svg(figure, "a")
     ids = re.findall(r' id="([^"]+)"', text)
@@ -55,9 +62,9 @@ def test_ids_inside_are_the_figures_own(variants: list[Variant]) -> None:
 
 
 def test_the_borders_have_a_line_a_variant_and_a_dotted_one_with_the_crf(
-    variants: list[Variant],
+    study: Study,
 ) -> None:
-    figure = plots.borders_plot(variants, ("miou", "gain"))
+    figure = plots.borders_plot(study, ("miou", "gain"))
     assert figure is not None
     mious, gains = figure.axes
     named = {str(line.get_label()): line for line in gains.lines}
@@ -69,24 +76,58 @@ def test_the_borders_have_a_line_a_variant_and_a_dotted_one_with_the_crf(
         before, after = np.asarray(solid.get_ydata()), np.asarray(dotted.get_ydata())
         np.testing.assert_array_equal(named[plan.name].get_ydata(), after - before)
     # The widest band of so small a scene is nearly the scene.
-    whole = evaluation_of(variants[0]).modes["single"].miou
+    whole = study.groups[0].miou
     assert np.asarray(mious.lines[0].get_ydata())[-1] == pytest.approx(whole, abs=0.5)
 
 
-def test_a_single_point_is_nothing_to_draw(variants: list[Variant]) -> None:
-    assert plots.cost_plot(variants[:1], ("gmacs",)) is None
-    short = replace(variants[0], history=variants[0].history[:1])
-    assert plots.curves_plot([short], ("val_miou", "train_loss")) is None
-    lossless = replace(
-        short, history=[replace(row, train_loss=None) for row in variants[0].history]
-    )
-    figure = plots.curves_plot([lossless], ("val_miou", "train_loss"))
+def test_a_single_point_is_nothing_to_draw(study: Study) -> None:
+    first = study.groups[0].first
+    assert plots.cost_plot(study_of([first]), ("gmacs",)) is None
+    short = replace(first, history=first.history[:1])
+    assert plots.curves_plot(study_of([short]), ("val_miou", "train_loss")) is None
+    lossless = replace(first, history=[replace(row, train_loss=None) for row in first.history])
+    figure = plots.curves_plot(study_of([lossless]), ("val_miou", "train_loss"))
     assert figure is not None
     assert [axes.get_ylabel() for axes in figure.axes] == ["mIoU on val, %"]
 
 
+def test_seeds_are_one_line_inside_their_band(seeds: Study) -> None:
+    figure = plots.curves_plot(seeds, ("val_miou",))
+    assert figure is not None
+    lines = {str(line.get_label()): np.asarray(line.get_ydata()) for line in figure.axes[0].lines}
+    assert set(lines) == {"v3-os16", "v3-os8", "decoder"}
+    group = seeds.groups[0]
+    runs = [[row.val_miou or 0.0 for row in variant.history] for variant in group.variants]
+    np.testing.assert_allclose(lines["v3-os16"], np.mean(runs, axis=0))
+    assert len(figure.axes[0].collections) == 2  # bands, of the two that have several seeds
+
+
+def test_a_point_of_several_seeds_has_its_spread(seeds: Study) -> None:
+    figure = plots.cost_plot(seeds, ("gmacs",))
+    assert figure is not None
+    group = seeds.groups[0]
+    spread = group.spread(miou_in("single"))
+    assert spread is not None
+    ends = [group.miou - spread, group.miou + spread]
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines]
+    assert pytest.approx(ends) in drawn
+    assert {text.get_text() for text in figure.axes[0].texts} == {"v3-os16", "v3-os8", "decoder"}
+
+
+def test_every_effect_is_drawn_at_its_points(seeds: Study) -> None:
+    bought = effects(seeds)
+    figure = plots.effects_plot(bought)
+    assert figure is not None
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said == [f"{effect.setting}: {effect.said}" for effect in bought]
+    points = [np.asarray(c.get_offsets()).tolist() for c in figure.axes[0].collections]
+    for place, effect in enumerate(bought):
+        assert [[effect.miou.points, place]] in points
+    assert plots.effects_plot([e for e in bought if e.setting == "CRF"]) is None
+
+
 def test_nothing_to_draw_is_no_figure() -> None:
-    nobody = [Variant("a")]
+    nobody = study_of([Variant("a")])
     assert plots.borders_plot(nobody, ("miou",)) is None
     assert plots.cost_plot(nobody, ("gmacs",)) is None
     assert plots.curves_plot(nobody, ("val_miou",)) is None

@@ -1,32 +1,52 @@
-import pytest
-from runs_tree import NAMES, PLANS, plant
+from dataclasses import replace
 
-from pipeline.reporting.compare import comparable, evaluation_of
-from pipeline.reporting.load import MODES, Variant, load_variants
+import pytest
+from runs_tree import NAMES, PLANS, plant, plant_seeds
+
+from pipeline.evaluation.bootstrap import difference_interval
+from pipeline.reporting.groups import Study, miou_in, study_of
+from pipeline.reporting.load import MODES, load_variants
 from pipeline.reporting.variants import measures_table, variants_note, variants_table
-from pipeline.reporting.words import DASH, signed_span, span
+from pipeline.reporting.words import DASH, NBSP, plus_minus, signed_span, span
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
-    return load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
 
 
-def test_cells_hold_the_files_own_figures(variants: list[Variant]) -> None:
-    table = variants_table(variants)
+def test_seeds_are_one_row_of_mean_and_spread(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("seeds")
+    seeds = study_of(load_variants(plant_seeds(root), root))
+    table = variants_table(seeds)
+    names = [column.name for column in table.columns]
+    assert [row[0].text for row in table.rows] == ["v3-os16", "v3-os8", "decoder"]
+    row, group = table.rows[0], seeds.groups[0]
+    assert row[0].note == "seeds 0, 1 and 2"
+    cell = row[names.index("mIoU")]
+    spread = group.spread(miou_in("single"))
+    assert cell.value == group.miou and cell.text == plus_minus(group.miou, spread)
+    assert cell.note == span(group.interval()) != ""
+    assert NBSP + "±" in row[names.index("CRF gain")].text
+    assert len(measures_table(seeds).rows) == 7 * len(MODES)
+    assert "one row: the mean ± the standard deviation over seeds" in variants_note(seeds)
+
+
+def test_cells_hold_the_files_own_figures(study: Study) -> None:
+    table = variants_table(study)
     names = [column.name for column in table.columns]
     assert all(len(row) == len(names) for row in table.rows)
-    for plan, row, variant in zip(PLANS, table.rows, variants, strict=False):
+    for plan, row, group in zip(PLANS, table.rows, study.groups, strict=False):
         cells = dict(zip(names, row, strict=True))
-        modes = evaluation_of(variant).modes
+        modes = group.evaluation.modes
         assert cells["GMACs"].value == plan.gmacs
         assert cells["Peak MiB"].value == plan.peak_mib
         assert cells["mIoU"].value == modes["single"].miou
         assert cells["CRF gain"].value == modes["single_crf"].miou - modes["single"].miou
 
 
-def test_the_best_is_the_highest_score_and_the_lowest_cost(variants: list[Variant]) -> None:
-    table = variants_table(variants)
+def test_the_best_is_the_highest_score_and_the_lowest_cost(study: Study) -> None:
+    table = variants_table(study)
     names = [column.name for column in table.columns]
     best = {
         name: {row[0].text for row in table.rows if row[names.index(name)].best} for name in names
@@ -35,36 +55,46 @@ def test_the_best_is_the_highest_score_and_the_lowest_cost(variants: list[Varian
     assert best["GMACs"] == best["ms/image"] == best["Params, M"] == {"v3-noatrous"}
 
 
-def test_a_variant_that_was_not_run_has_dashes_and_says_so(variants: list[Variant]) -> None:
-    row = variants_table(variants).rows[-1]
+def test_a_variant_that_was_not_run_has_dashes_and_says_so(study: Study) -> None:
+    row = variants_table(study).rows[-1]
     assert (row[0].text, row[0].note) == ("missing", "not run")
     assert {cell.text for cell in row[1:]} == {DASH}
 
 
-def test_rates_and_what_they_see_are_shown_as_they_are_built(variants: list[Variant]) -> None:
-    notes = {row[0].text: row[4].note for row in variants_table(variants).rows}
+def test_rates_and_what_they_see_are_shown_as_they_are_built(study: Study) -> None:
+    notes = {row[0].text: row[-2].note for row in variants_table(study).rows}
     assert notes["v3-os16"] == "rates 6-12-18; sees 608 px and the image"
     assert notes["v3-os8"] == "rates 12-24-36; sees 608 px and the image"
     assert notes["v3-noatrous"] == "sees 32 px and the image"
 
 
-def test_each_miou_and_gain_goes_with_its_interval(variants: list[Variant]) -> None:
-    table = variants_table(variants)
+def test_another_output_stride_at_test_time_is_said(study: Study) -> None:
+    first = study.groups[0].first
+    assert first.evaluation is not None
+    settings = first.evaluation.settings | {"output_stride": 8}
+    moved = replace(first, evaluation=replace(first.evaluation, settings=settings))
+    (row,) = variants_table(study_of([moved])).rows
+    assert (row[-3].text, row[-3].note) == ("16", "run at 8")
+
+
+def test_each_miou_and_gain_goes_with_its_interval(study: Study) -> None:
+    table = variants_table(study)
     names = [column.name for column in table.columns]
-    for row, variant in zip(table.rows, comparable(variants), strict=False):
-        cells, evaluation = dict(zip(names, row, strict=True)), evaluation_of(variant)
+    for row, group in zip(table.rows, study.compared, strict=False):
+        cells, evaluation = dict(zip(names, row, strict=True)), group.evaluation
         interval = evaluation.modes["single"].interval
         assert interval is not None and interval.holds(evaluation.modes["single"].miou)
         assert cells["mIoU"].note == span(interval) != ""
-        gain = evaluation.crf_gain_interval
+        images = evaluation.tally.per_image
+        gain = difference_interval(images["single_crf"], images["single"])
         assert cells["CRF gain"].note == signed_span(gain, 1) != ""
-    assert "95\u00a0% confidence" in variants_note(variants)
+    assert "95\u00a0% confidence" in variants_note(study)
 
 
-def test_every_mode_has_all_its_measures(variants: list[Variant]) -> None:
-    rows = measures_table(variants).rows
+def test_every_mode_has_all_its_measures(study: Study) -> None:
+    rows = measures_table(study).rows
     assert len(rows) == len(PLANS) * len(MODES)
-    first = evaluation_of(variants[0]).tally.matrices["single"]
+    first = study.groups[0].evaluation.tally.matrices["single"]
     assert [cell.value for cell in rows[0][2:]] == [
         first.miou(), first.frequency_weighted_iou(), first.pixel_accuracy(),
         first.mean_accuracy(),

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from pipeline.evaluation.bootstrap import Interval
 from pipeline.reporting.words import (
     DASH,
+    NBSP,
     Markdown,
     duration,
     listing,
     markdown,
     number,
+    plus_minus,
     signed,
     signed_span,
     span,
@@ -31,6 +33,12 @@ def test_differences_carry_their_sign_and_nothing_has_none() -> None:
     assert signed(-1.2) == "\N{MINUS SIGN}1.20"
     assert signed(-0.001) == signed(0.0) == "0.00"
     assert signed(None) == DASH
+
+
+def test_a_spread_follows_its_figure() -> None:
+    assert plus_minus(62.1, 0.349).replace(NBSP, " ") == "62.10 ± 0.35"
+    assert plus_minus(62.1, None) == "62.10"
+    assert plus_minus(None, None) == DASH
 
 
 def test_where_a_figure_lies_is_low_to_high() -> None:

@@ -2,8 +2,9 @@ import os
 
 import pytest
 
+from pipeline.cores import own_cores
 from pipeline.errors import UserError
-from pipeline.sweeping.machine import DEVICES, machine_slots, own_cores
+from pipeline.sweeping.machine import DEVICES, machine_slots
 
 
 def test_each_training_gets_its_gpus_and_a_share_of_the_cores() -> None:

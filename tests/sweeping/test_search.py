@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config, TrainConfig
+from pipeline.cores import own_cores
 from pipeline.errors import UserError
-from pipeline.sweeping.machine import Slot, own_cores
+from pipeline.sweeping.machine import Slot
 from pipeline.sweeping.space import read_space
 
 pytest.importorskip("optuna", reason="pip install '.[search]'")

@@ -37,6 +37,8 @@ class Server:
                 *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"),
                 *("--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"),
             ],
+            # Without the helper processes of jobs, which take their time to start.
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -95,6 +97,7 @@ def test_what_is_logged_while_the_server_is_away_arrives_later(
     training = Tracker("away", "variant", folder=tmp_path)
     training.params({"a": 1})
     training.artifact(path)
+    training.send()
     for step in range(5):
         training.points({"loss": 1.0 / (step + 1)}, step)
     server.start()
@@ -138,6 +141,7 @@ def test_a_row_whose_number_was_lost_on_the_way_is_found_again(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     first = Tracker("away", "lost", folder=tmp_path)
     first.points({"loss": 1.0}, 1)
+    first.send()
     first.finish("KILLED")
     lines = (tmp_path / "tracking.jsonl").read_text().splitlines()
     kept = [line for line in lines if not line.startswith(('{"row"', '{"sent"'))]

@@ -1,3 +1,6 @@
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -5,6 +8,7 @@ from mlflow import MlflowClient
 
 from pipeline.config import Config
 from pipeline.tracking.naming import evaluation_metrics, swept_params
+from pipeline.tracking.store import NO_FORK
 from pipeline.tracking.tracker import Tracker
 
 
@@ -70,3 +74,40 @@ def test_absent_classes_are_no_metric() -> None:
 def test_costs_are_metrics_of_the_row() -> None:
     costs = {"params_m": 4.5, "gmacs": 5.8, "peak_mib": 75.8, "ms_per_image": 31.0}
     assert evaluation_metrics(costs | {"iou": {}}) == {f"cost/{k}": v for k, v in costs.items()}
+
+
+def test_nothing_goes_to_the_store_before_it_is_told_to(mlflow_store: str, tmp_path: Path) -> None:
+    tracker = Tracker("data", "later", folder=tmp_path)
+    tracker.points({"train/loss": 1.0}, step=1)
+    assert tracker.run_id is None
+    tracker.finish("KILLED")  # stopped before its first step: the next one sends it
+    assert tracker.run_id is None
+    again = Tracker("data", "later", folder=tmp_path)
+    again.send()
+    again.points({"train/loss": 0.5}, step=2)
+    again.finish()
+    assert again.run_id is not None
+    client = MlflowClient(mlflow_store)
+    points = client.get_metric_history(again.run_id, "train/loss")
+    assert sorted(point.step for point in points) == [1, 2]
+    assert client.get_run(again.run_id).info.status == "FINISHED"
+
+
+def test_no_process_is_forked_in_the_middle_of_mlflows_import() -> None:
+    imported = threading.Event()
+
+    def hold() -> None:
+        with NO_FORK:
+            held.set()
+            time.sleep(0.2)
+            imported.set()
+
+    held = threading.Event()
+    importing = threading.Thread(target=hold)
+    importing.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if imported.is_set() and NO_FORK.acquire(blocking=False) else 1)
+    importing.join()
+    assert os.waitpid(child, 0)[1] == 0

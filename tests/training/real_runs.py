@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from multiprocessing.process import BaseProcess
@@ -49,17 +50,39 @@ class RealRun:
         #: What the processes print; on a disk that is not full.
         self.said = Path(tempfile.mkdtemp()) / "said.txt"
 
-    def start(self, *overrides: str, limits: dict[int, int] | None = None) -> BaseProcess:
+    def start(
+        self,
+        *overrides: str,
+        limits: dict[int, int] | None = None,
+        place: dict[str, str] | None = None,
+    ) -> BaseProcess:
         """A process that trains.
 
         Args:
             overrides: for this time.
             limits: resource limits, by number.
+            place: what its environment says of its place among several processes.
         """
         context = multiprocessing.get_context("forkserver")
-        process = context.Process(target=self._train, args=([*overrides], limits or {}))
+        args = ([*overrides], limits or {}, place or {})
+        process = context.Process(target=self._train, args=args)
         process.start()
         return process
+
+    def start_two(self, *overrides: str, machines: bool = False) -> list[BaseProcess]:
+        """Two processes that train together, started from outside, as by `torchrun` or Slurm.
+
+        Args:
+            overrides: for this time.
+            machines: one each on two machines; otherwise both on one.
+        """
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        own = "NODE_RANK" if machines else "LOCAL_RANK"
+        ranks = {"NODE_RANK": "0", "LOCAL_RANK": "0"}
+        words = (*overrides, f"trainer.{'nodes' if machines else 'devices'}=2")
+        return [self.start(*words, place=meet | ranks | {own: rank}) for rank in "01"]
 
     def run(self, *overrides: str, limits: dict[int, int] | None = None) -> int:
         """The exit code of a process that is left alone."""
@@ -68,11 +91,17 @@ class RealRun:
         assert process.exitcode is not None
         return process.exitcode
 
-    def _train(self, overrides: list[str], limits: dict[int, int]) -> None:
+    def _train(self, overrides: list[str], limits: dict[int, int], place: dict[str, str]) -> None:
         import resource
+
+        from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
         from pipeline import composition, entry, train
 
+        os.environ |= place
+        # Lightning looks once, when it is imported: here, before the process was forked.
+        rank = int(place.get("NODE_RANK", 0)) + int(place.get("LOCAL_RANK", 0))
+        rank_zero_only.rank = rank  # type: ignore[attr-defined]
         for number, limit in limits.items():
             resource.setrlimit(number, (limit, limit))
         output = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,5 +1,7 @@
 import csv
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from mlflow import MlflowClient
 from pipeline.composition import load_config
 from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
+from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_network, read_checkpoint
 from pipeline.models.network import build_model
 from pipeline.models.weights import load_weights
@@ -178,3 +181,36 @@ def test_frozen_batch_norm_keeps_its_statistics(
     means = [value for name, value in state.items() if name.endswith("running_mean")]
     assert means
     assert all(not value.any() for value in means)
+
+
+def test_how_it_runs_changes_no_weight(
+    shapes: Prepared,
+    tmp_path: Path,
+    mlflow_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pipeline.training.fit.DECODED", tmp_path / "decoded")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "handlers", [caplog.handler])
+    plain = ("trainer.progress_bar=false", "trainer.save_minutes=0")
+    train_run(small(*plain), tmp_path / "plain", shapes.folder)
+    assert "Profiler Report" not in caplog.text and "Epoch" not in capsys.readouterr().out
+    ways = ("trainer.workers=2", "trainer.decoded=true", "trainer.profiler=simple")
+    train_run(small(*ways), tmp_path / "ways", shapes.folder)
+    assert "Profiler Report" in caplog.text
+    assert "Epoch" in capsys.readouterr().out  # the bar's
+    assert list((tmp_path / "decoded").iterdir())
+    first, second = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("plain", "ways")
+    )
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_floats_of_16_bits_without_a_gpu_are_refused(
+    shapes: Prepared, tmp_path: Path, mlflow_store: str
+) -> None:
+    with pytest.raises(UserError, match=r"train.precision=16-mixed: needs a GPU; .* bf16-mixed"):
+        train_run(small("train.precision=16-mixed"), tmp_path / "run", shapes.folder)

@@ -63,8 +63,9 @@ def choose(ids: Sequence[str], config: Config) -> list[str]:
 
 
 def _search(config: Config, run_folder: Path, prepared: Path, folder: Path) -> dict[str, Any]:
+    from pipeline.cores import core_count
     from pipeline.datasets.prepared import load_prepared
-    from pipeline.inference.crf import cores, releases_lock
+    from pipeline.inference.crf import releases_lock
     from pipeline.inference.logits import StoredLogits
     from pipeline.inference.search.scoring import Scorer, SingleScale
     from pipeline.inference.search.surface import draw_surface
@@ -76,7 +77,7 @@ def _search(config: Config, run_folder: Path, prepared: Path, folder: Path) -> d
         load_prepared(prepared),
         apart,
         SingleScale(logits),
-        cores() if workers is None else workers,
+        core_count() if workers is None else workers,
         threads=releases_lock(_own(config.crf)),
     )
     without, trials = search(config, scorer)

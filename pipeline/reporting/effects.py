@@ -1,0 +1,256 @@
+"""What each change of one setting bought, pair by pair and on average: the main effects."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from statistics import geometric_mean, mean
+from typing import Any
+
+from pipeline.config import ASPP_RATES, Config, ModelConfig
+from pipeline.evaluation.bootstrap import difference_interval
+from pipeline.reporting.compare import cost_ratio
+from pipeline.reporting.groups import (
+    Difference,
+    Group,
+    Study,
+    crf_gain,
+    difference,
+    side_by_side,
+)
+
+ASPP_NAMES = {
+    "none": "none",
+    "fc6": "fc6",
+    "summed": "v2, summed",
+    "v3": "v3",
+    "no_pooling": "v3 without image pooling",
+    "no_atrous": "v3 without atrous branches",
+}
+
+
+def aspp_name(model: ModelConfig) -> str:
+    """The ASPP in words, with its rates where they are not the paper's; a dash where none is."""
+    if model.network != "deeplab":
+        return "-"
+    name = ASPP_NAMES[model.aspp]
+    if model.rates is None or tuple(model.rates) == ASPP_RATES[model.aspp]:
+        return name
+    return f"{name}, rates {'-'.join(map(str, model.rates))}"
+
+
+def on_off(value: bool) -> str:
+    """A switch in words."""
+    return "yes" if value else "no"
+
+
+#: The settings whose change is reported: words -> what is compared, as it is shown.
+SETTINGS: dict[str, Callable[[ModelConfig], str]] = {
+    "Output stride": lambda model: str(model.output_stride),
+    "Backbone": lambda model: model.backbone,
+    "ASPP": aspp_name,
+    "Decoder": lambda model: on_off(model.decoder),
+}
+CRF = "CRF"
+#: Fields of ModelConfig that SETTINGS speaks for.
+_SPOKEN_FOR = ("backbone", "output_stride", "aspp", "rates", "decoder")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two settings that differ in one thing, the plainer first, and what the change bought."""
+
+    setting: str
+    value_before: str
+    value_after: str
+    before: Group
+    #: The same for the CRF, which is put on one network.
+    after: Group
+    #: Single scale, without the CRF; of the CRF itself, its gain.
+    miou: Difference
+    #: Points, single scale, both with the CRF.
+    miou_crf: float | None = None
+    #: After divided by before; None where one is unknown or they were measured differently.
+    gmacs: float | None = None
+    milliseconds: float | None = None
+    #: Settings that differ besides, "key: before -> after".
+    besides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The same change wherever the study has it, on average."""
+
+    changes: Sequence[Change]
+    miou: Difference
+
+    @property
+    def setting(self) -> str:
+        """What is changed."""
+        return self.changes[0].setting
+
+    @property
+    def said(self) -> str:
+        """From what to what."""
+        first = self.changes[0]
+        return f"{first.value_before} → {first.value_after}"
+
+    @property
+    def miou_crf(self) -> float | None:
+        """Points on average, with the CRF."""
+        values = _known([change.miou_crf for change in self.changes])
+        return mean(values) if values else None
+
+    @property
+    def gmacs(self) -> float | None:
+        """How many times the multiply-adds, on average of the ratios."""
+        values = _known([change.gmacs for change in self.changes])
+        return geometric_mean(values) if values else None
+
+    @property
+    def milliseconds(self) -> float | None:
+        """How many times the time an image, on average of the ratios."""
+        values = _known([change.milliseconds for change in self.changes])
+        return geometric_mean(values) if values else None
+
+    @property
+    def besides(self) -> list[str]:
+        """What else differs in one of the pairs."""
+        return list(dict.fromkeys(text for change in self.changes for text in change.besides))
+
+
+def effects(study: Study) -> list[Effect]:
+    """What each change of one setting buys on average over all pairs of it, and the CRF.
+
+    Listed by setting, in the order of SETTINGS, the CRF last; within one, by what it bought.
+    """
+    alike: dict[tuple[str, str, str], list[Change]] = {}
+    for change in [*single_changes(study), *crf_changes(study)]:
+        key = change.setting, change.value_before, change.value_after
+        alike.setdefault(key, []).append(change)
+    return [Effect(changes, _average(changes)) for changes in alike.values()]
+
+
+def _average(changes: Sequence[Change]) -> Difference:
+    if len(changes) == 1:
+        return changes[0].miou
+    modes = ("single", "single_crf" if changes[0].setting == CRF else "single")
+    before = side_by_side([change.before for change in changes], modes[0])
+    after = side_by_side([change.after for change in changes], modes[1])
+    spreads = _known([change.miou.spread for change in changes])
+    return Difference(
+        points=mean(change.miou.points for change in changes),
+        interval=difference_interval(after, before),
+        # How far one pair of runs lies from another pair of other seeds, not how far their mean
+        # does: the pairs share runs.
+        spread=math.sqrt(mean(spread**2 for spread in spreads)) if spreads else None,
+    )
+
+
+def single_changes(study: Study) -> list[Change]:
+    """Every pair that differs in one of SETTINGS, or in one other key, and shares a seed."""
+    found = []
+    for one, other in combinations(study.compared, 2):
+        if one.config is None or other.config is None or not set(one.seeds) & set(other.seeds):
+            continue
+        models = one.config.model, other.config.model
+        differing = [name for name, say in SETTINGS.items() if say(models[0]) != say(models[1])]
+        others = _others(one, other)
+        if len(differing) == 1 or (not differing and len(others) == 1):
+            found.append(_change(differing[0] if differing else next(iter(others)), one, other))
+    order = list(SETTINGS)
+
+    def place(change: Change) -> tuple[int, str, float]:
+        known = change.setting in SETTINGS
+        return (
+            order.index(change.setting) if known else len(order),
+            "" if known else change.setting,
+            -change.miou.points,
+        )
+
+    return sorted(found, key=place)
+
+
+def crf_changes(study: Study) -> list[Change]:
+    """What the CRF adds to each network, at a single scale; the largest gain first."""
+    found = [change for group in study.compared if (change := crf_change(group)) is not None]
+    return sorted(found, key=lambda change: -change.miou.points)
+
+
+def crf_change(group: Group) -> Change | None:
+    """What the CRF adds to one network; None where it was scored without one."""
+    gain = group.mean(crf_gain)
+    if gain is None:
+        return None
+    with_crf, without = (side_by_side([group], mode) for mode in ("single_crf", "single"))
+    trust = Difference(gain, difference_interval(with_crf, without), group.spread(crf_gain))
+    return Change(CRF, "without", "with", group, group, trust)
+
+
+def _change(setting: str, one: Group, other: Group) -> Change:
+    before, after = _ordered(setting, one, other)
+    others = _others(before, after)
+    if setting in SETTINGS:
+        values = [SETTINGS[setting](_config(group).model) for group in (before, after)]
+    else:
+        values = [str(value) for value in others.pop(setting)]
+    points = difference(before, after)
+    if points is None:
+        raise ValueError(f"{before.name} and {after.name} have no figure at a single scale")
+    crf = difference(before, after, "single_crf")
+    return Change(
+        setting=setting,
+        value_before=values[0],
+        value_after=values[1],
+        before=before,
+        after=after,
+        miou=points,
+        miou_crf=crf.points if crf else None,
+        gmacs=cost_ratio(before, after, "gmacs"),
+        milliseconds=cost_ratio(before, after, "ms_per_image"),
+        besides=[f"{key}: {old} → {new}" for key, (old, new) in others.items()],
+    )
+
+
+def _ordered(setting: str, one: Group, other: Group) -> tuple[Group, Group]:
+    """The plain value before the costly one, so that a change reads as something bought."""
+
+    def rank(group: Group) -> tuple[float, float]:
+        model, gmacs = _config(group).model, group.cost.gmacs
+        own = {"Output stride": -model.output_stride, "Decoder": int(model.decoder)}
+        return own.get(setting, 0), math.inf if gmacs is None else gmacs
+
+    return (one, other) if rank(one) <= rank(other) else (other, one)
+
+
+def _others(before: Group, after: Group) -> dict[str, tuple[Any, Any]]:
+    """Keys outside SETTINGS that may also explain a difference: model, training, scoring."""
+    models = _config(before).model, _config(after).model
+    silent = set(_SPOKEN_FOR)
+    # Without a decoder its width means nothing, and v2's ASPP has no width.
+    if not all(model.decoder for model in models):
+        silent.add("low_level_channels")
+    if any(model.aspp == "summed" for model in models):
+        silent.add("aspp_channels")
+    found = {}
+    for section in ("model", "train"):
+        old, new = (asdict(getattr(_config(group), section)) for group in (before, after))
+        for key in old:
+            if key not in silent and old[key] != new[key]:
+                found[f"{section}.{key}"] = (old[key], new[key])
+    old, new = before.evaluation.settings, after.evaluation.settings
+    for key in sorted(set(old) | set(new)):
+        # The CRF's settings bear on the figures with the CRF only, which say so themselves.
+        if key != "crf" and old.get(key) != new.get(key):
+            found[f"evaluate.{key}"] = (old.get(key), new.get(key))
+    return found
+
+
+def _config(group: Group) -> Config:
+    if group.config is None:
+        raise ValueError(f"{group.name} has no configuration")
+    return group.config
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
