@@ -1,6 +1,5 @@
 """The images on which the compared networks disagree most, by their label maps."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cores import core_count
 from pipeline.datasets.images import read_label
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
@@ -67,7 +67,7 @@ def most_disagreed(
         return None if percent is None else Disagreement(id, percent)
 
     # Decoding leaves Python's lock alone.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         found = [one for one in pool.map(measure, ids) if one is not None]
     return sorted(found, key=lambda one: (-one.percent, one.id))[:count], len(found)
 
