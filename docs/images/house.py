@@ -18,7 +18,7 @@ WIDTH = 760
 #: Of a stage's row, and of a line of text in it.
 ROW, LINE = 66, 18
 #: Above the stages that have a row for each variant, for the words that say so; and below.
-GAP, FOOT = 26, 12
+GAP, FOOT = 26, 26
 #: Left edges of the columns: stages, rooms, files.
 STAGES, ROOMS, FILES = 34, 212, 430
 STAGE_WIDTH, CHIP_HEIGHT = 122, 24
@@ -91,7 +91,7 @@ def house(pipeline: dict[str, Any]) -> str:
     for x, said in heads:
         drawing.text(x, 30, said, "head")
     bottom = _rows(drawing, stages)
-    y = bottom + 26
+    y = bottom + 36
     drawing.text(STAGES, y, "beside the stages", "head")
     for number, (room, who, what) in enumerate(BESIDE):
         line = y + 14 + 34 * number
@@ -110,7 +110,7 @@ def _rows(drawing: Drawing, stages: dict[str, Any]) -> float:
         rows[name] = y
         y += ROW + (FOOT if name == many[-1] else 0)
     top = rows[many[0]] - GAP + 6
-    drawing.box(14, top, WIDTH - 28, ROW * len(many) + GAP - 2, "#f5f7fa", "#cbd2d9")
+    drawing.box(14, top, WIDTH - 28, ROW * len(many) + GAP, "#f5f7fa", "#cbd2d9")
     drawing.text(ROOMS, top + 20, "for each variant of params.yaml", "head")
     middle = STAGES + STAGE_WIDTH / 2
     for before, after in pairwise(rows.values()):
