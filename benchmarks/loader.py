@@ -11,7 +11,6 @@ than the time that passes; every figure is the median over the rounds.
 
 import argparse
 import dataclasses
-import random
 import resource
 import statistics
 import time
@@ -25,9 +24,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
+from benchmarks.contestants import PILViews
 from pipeline.datasets.datamodule import TrainingViews, as_floats, read_pair
 from pipeline.datasets.decoded import DecodedPairs
 from pipeline.datasets.fetch import fetch
@@ -44,36 +42,6 @@ SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Batch = tuple[Tensor, ...]
-
-
-class PlainViews(Dataset[tuple[Tensor, Tensor]]):
-    """Open, scale image and mask, pad, crop, mirror, to floats, normalise: one after the other."""
-
-    def __init__(self, data: Prepared, ids: Sequence[str]) -> None:
-        self.data = data
-        self.ids = ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        id = self.ids[index]
-        image = Image.open(self.data.image_path(id)).convert("RGB")
-        label = Image.open(self.data.label_path(id))
-        scale = random.choice(SCALES)
-        size = [int(image.height * scale), int(image.width * scale)]
-        image = F.resize(image, size, InterpolationMode.BILINEAR)
-        label = F.resize(label, size, InterpolationMode.NEAREST)
-        missing = [0, 0, max(0, CROP - image.width), max(0, CROP - image.height)]
-        image = F.pad(image, missing, fill=tuple(round(255 * value) for value in MEAN))
-        label = F.pad(label, missing, fill=255)
-        top = random.randint(0, image.height - CROP)
-        left = random.randint(0, image.width - CROP)
-        image, label = (F.crop(part, top, left, CROP, CROP) for part in (image, label))
-        if random.random() < 0.5:
-            image, label = F.hflip(image), F.hflip(label)
-        pixels = F.normalize(F.to_tensor(image), MEAN, STD)
-        return pixels, torch.from_numpy(np.array(label, dtype=np.int64))
 
 
 class Ours(Dataset[tuple[Tensor, Tensor]]):
@@ -144,7 +112,7 @@ def _enlarged(data: Prepared, ids: Sequence[str], folder: Path) -> Prepared:
 
 def _compare(data: Prepared, ids: list[str], decoded: Path, rounds: int) -> None:
     """One core's crops a second by each loader, and as multiples of the plain one's."""
-    plain, ours, kept = PlainViews(data, ids), Ours(data, ids), Ours(data, ids, decoded)
+    plain, ours, kept = PILViews(data, ids, CROP), Ours(data, ids), Ours(data, ids, decoded)
     pairs = DecodedPairs(data, decoded)
     for id in ids:
         pairs.read(id)

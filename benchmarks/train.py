@@ -1,10 +1,11 @@
 """Training images a second: this project's training beside loops as other repositories write them.
 
     python -m benchmarks.train FOLDER [--backbone mobilenet_v2] [--batch 2] [--steps 6] [--rounds 3]
+    python -m benchmarks.train FOLDER --miou 200 --crop 129 --batch 8 [--weights imagenet]
 
-trains DeepLabv3+ at output stride 16 on 513 x 513 crops of a real data set, which it fetches and
-prepares in FOLDER by the project's own stages. The contestants share the network and differ in what
-is around it:
+trains DeepLabv3+ at output stride 16 on crops of a real data set, which it fetches and prepares in
+FOLDER by the project's own stages. The contestants share the network and differ in what is around
+it:
 
 plain        the loop of the well-known DeepLabV3+ repositories: float32, NCHW, images opened and
              augmented by PIL, the loss of upsampled scores
@@ -15,8 +16,11 @@ ours bf16    the same with `train.precision=bf16-mixed`
 ours bf16 compiled   and with `trainer.compile=true`
 
 Each runs in a process of its own, turn by turn, so that other programs slow all alike. "CPU" is the
-time that the processor worked for an image, loader processes included; "wall" is what passed.
-Memory is the peak of the training process beyond what its imports take.
+time that the processor worked for an image, loader processes included; "wall" is what passed. On a
+machine that others use, `--threads 1` makes CPU times comparable: threads that wait for each other
+do so at work. Memory is the peak of the training process beyond what its imports take.
+
+With `--miou N` each trains N iterations from each seed instead, and its val mIoU is printed.
 """
 
 import argparse
@@ -26,15 +30,11 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.entry import run
 
-CROP = 513
 CONTESTANTS = ("plain", "torchvision", "ours", "ours bf16", "ours bf16 compiled")
 #: Steps that are not timed: loaders fill, memory is laid out, kernels are compiled.
 WARM_UP = 2
@@ -47,23 +47,35 @@ def main() -> None:
         _contest(options)
         return
     _prepared(options)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in options.only or CONTESTANTS}
-    for _ in range(options.rounds):
-        for name, results in found.items():
-            command = [sys.executable, "-m", "benchmarks.train", *sys.argv[1:]]
-            told = subprocess.run(
-                [*command, "--contestant", name], check=True, stdout=subprocess.PIPE, text=True
-            ).stdout
-            results.append(json.loads(told.splitlines()[-1]))
+    names = options.only or CONTESTANTS
     print(
-        f"DeepLabv3+ {options.backbone}, batch {options.batch}, {CROP} x {CROP}, "
-        f"{options.steps} steps, {options.rounds} rounds"
+        f"DeepLabv3+ {options.backbone}, batch {options.batch}, {options.crop} x {options.crop}, "
+        f"{options.rounds} rounds, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors",
+        flush=True,
     )
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for seed in range(options.rounds):
+        for name, results in found.items():
+            results.append(_result(name, seed))
+    if options.miou:
+        print(f"{'val mIoU, %':20}" + "".join(f"   seed {n:<2}" for n in range(options.rounds)))
+        for name, results in found.items():
+            print(f"{name:20}" + "".join(f"{result['miou']:9.2f}" for result in results))
+        return
     heads = ("images/s", "x wall", "x CPU", "CPU s", "MiB", "x MiB", "start s")
     print(f"{'':20}{''.join(f'{head:>9}' for head in heads)}")
     first = next(iter(found.values()))
     for name, results in found.items():
         print(f"{name:20}{_line(results, first)}")
+
+
+def _result(name: str, seed: int) -> dict[str, float]:
+    """What a contestant found, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.train", *sys.argv[1:]]
+    command += ["--contestant", name, "--seed", str(seed)]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, float] = json.loads(told.splitlines()[-1])
+    return found
 
 
 def _line(results: list[dict[str, float]], first: list[dict[str, float]]) -> str:
@@ -91,6 +103,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--crop", type=int, default=513)
+    parser.add_argument("--threads", type=int, help="of the network; all processors")
+    parser.add_argument("--miou", type=int, default=0, metavar="N", help="train N iterations")
+    parser.add_argument("--weights", help="as model.weights; random")
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--only", action="append", choices=CONTESTANTS, help="repeatable")
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -139,128 +156,21 @@ class _Clock:
 
 def _contest(options: argparse.Namespace) -> None:
     """Be one contestant."""
+    import mlflow.tracking  # noqa: F401  an import, which is not counted
+    import torch
+
+    from benchmarks.contestants import by_hand, ours, settings
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    config = settings(options, options.miou or 10 * (options.steps + WARM_UP))
+    prepared = _prepared(options)
+    step = (lambda: None) if options.miou else _Clock(options).step
     if options.contestant.startswith("ours"):
-        _ours(options)
+        miou = ours(config, prepared, step)
     else:
-        _loop(options)
-
-
-def _config(options: argparse.Namespace) -> Any:
-    from pipeline.composition import load_config
-
-    iterations = 10 * (options.steps + WARM_UP)
-    return load_config(
-        [
-            f"dataset={options.set}",
-            "model=deeplab_v3plus",
-            f"model.backbone={options.backbone}",
-            "model.output_stride=16",
-            "model.weights=null",
-            f"train.batch_size={options.batch}",
-            f"train.crop_size={CROP}",
-            f"train.iterations={iterations}",
-            f"train.validate_every={iterations}",
-            "train.scale_min=0.5",
-            "train.scale_max=2.0",
-            "train.photometric=false",
-            f"train.precision={'bf16-mixed' if 'bf16' in options.contestant else '32-true'}",
-            f"trainer.compile={'compiled' in options.contestant}",
-            f"trainer.workers={options.workers}",
-            "trainer.progress_bar=false",
-        ]
-    )
-
-
-def _ours(options: argparse.Namespace) -> None:
-    """The project's own training, its step counted."""
-    from pipeline.training.run import train_run
-    from pipeline.training.task import SegmentationTask
-
-    clock, step = _Clock(options), SegmentationTask.training_step
-
-    def counted(task: SegmentationTask, *batch: Any) -> Any:
-        clock.step()
-        return step(task, *batch)
-
-    setattr(SegmentationTask, "training_step", counted)  # noqa: B010  mypy knows no other way
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        train_run(_config(options), Path(folder) / "run", _prepared(options))
-
-
-def _loop(options: argparse.Namespace) -> None:
-    """A training loop by hand."""
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-    from torch.utils.data import DataLoader
-
-    from benchmarks.loader import PlainViews
-    from pipeline.datasets.prepared import load_prepared
-    from pipeline.models.network import build_model
-
-    config = _config(options)
-    data = load_prepared(_prepared(options))
-    views: Any = PlainViews(data, data.ids("train"))
-    if options.contestant == "torchvision":
-        views = _torchvision_views(data)
-    clock = _Clock(options)
-    network = build_model(config.model, len(data.classes)).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.007, momentum=0.9, weight_decay=1e-4)
-    criterion = nn.CrossEntropyLoss(ignore_index=255)
-    loader = DataLoader(
-        views, options.batch, shuffle=True, num_workers=options.workers, drop_last=True
-    )
-
-    def batches() -> Iterator[Any]:
-        while True:
-            yield from loader
-
-    for images, labels in batches():
-        clock.step()
-        scores = network.outputs(images).scores
-        size = labels.shape[-2:]
-        logits = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-        loss = criterion(logits, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        loss.item()
-
-
-def _torchvision_views(data: Any) -> Any:
-    """As torchvision's references/segmentation/presets.py composes them, with transforms v2."""
-    import torch
-    from torch.utils.data import Dataset
-    from torchvision import tv_tensors
-    from torchvision.transforms import v2
-
-    from benchmarks.loader import MEAN, STD
-    from pipeline.datasets.datamodule import read_pair
-
-    transform: Callable[..., Any] = v2.Compose(
-        [
-            v2.RandomResize(min_size=260, max_size=1040, antialias=True),
-            v2.RandomHorizontalFlip(0.5),
-            v2.RandomCrop(
-                CROP, pad_if_needed=True, fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}
-            ),
-            v2.ToDtype({tv_tensors.Image: torch.float, "others": None}, scale=True),
-            v2.Normalize(MEAN, STD),
-        ]
-    )
-
-    class Views(Dataset[Any]):
-        def __len__(self) -> int:
-            return len(data.ids("train"))
-
-        def __getitem__(self, index: int) -> Any:
-            image, label = read_pair(data, data.ids("train")[index])
-            pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
-            drawn, mask = transform(pixels, tv_tensors.Mask(torch.from_numpy(label)))
-            return drawn.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor).long()
-
-    return Views()
+        miou = by_hand(config, prepared, step, with_pil=options.contestant == "plain")
+    print("\n" + json.dumps({"miou": miou}))
 
 
 def _resident(key: str) -> float:

@@ -1,12 +1,21 @@
 """The decoder of DeepLab v3+: object boundaries from low-level features."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.models.backbones import Features
-from pipeline.models.layers import ClassLayer, conv_bn_relu, resize, separable_conv_bn_relu
+from pipeline.models.layers import (
+    AtrousConv2d,
+    ClassLayer,
+    conv_bn_relu,
+    resize,
+    separable_conv_bn_relu,
+)
+from pipeline.models.upsampled_convolution import convolve_upsampled, pays
 
 #: Where in `Features.levels` the maps are that the paper calls Conv2 and Conv3.
 LEVELS = {"conv2": 1, "conv3": 2}
@@ -50,8 +59,25 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, low: Tensor) -> Tensor:
         """Refined features at the low-level map's size."""
+        reduced = self.reduction(low)
+        block = cast(nn.Sequential, self.refinement[0])
+        first = block[0]
+        # Evaluation keeps the usual order: what is exported, counted and stored is the paper's.
+        if (
+            self.training
+            and isinstance(first, AtrousConv2d)
+            and pays(x, first.weight, low.shape[-2:])
+        ):
+            joined = self._join(x, reduced, first.weight)
+            return self.refinement[1:](block[1:](joined))
         upsampled = resize(x, low, align_corners=self.align_corners)
-        return self.refinement(torch.cat([upsampled, self.reduction(low)], dim=1))
+        return self.refinement(torch.cat([upsampled, reduced], dim=1))
+
+    def _join(self, x: Tensor, reduced: Tensor, weight: Tensor) -> Tensor:
+        """The first convolution of the joined maps, that of the features before upsampling."""
+        of_features, of_low = weight.split([x.shape[1], reduced.shape[1]], dim=1)
+        fine = F.conv2d(reduced, of_low, padding=weight.shape[-1] // 2)
+        return convolve_upsampled(x, of_features, fine, align_corners=self.align_corners)
 
 
 class Decoder(nn.Module):

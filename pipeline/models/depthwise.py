@@ -2,9 +2,11 @@
 
 oneDNN, as torch 2.15 calls it, is fast and right for depthwise convolutions with neighbouring taps
 and stride 1. In bfloat16 it takes up to ten times as long for atrous and strided ones, and what it
-gives as the gradient of an atrous one's weights is wrong for batches of two or more images. Both
-can be had from the fast one.
+gives as the gradient of an atrous one's weights is wrong for batches of two or more images. Atrous
+ones can be had from the fast one; for strided ones, float32 is fast.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ def learns_wrong_on_a_processor(layer: nn.Module) -> bool:
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int, rate: int) -> Tensor:
-    """A depthwise convolution from ordinary ones: one of stride 1, subsampled.
+    """A depthwise convolution: with a stride in full precision, else from ordinary ones.
 
     Args:
         x: N x C x H x W.
@@ -42,11 +44,51 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, rate: int) -> Tensor:
     Returns:
         N x C x ceil(H / stride) x ceil(W / stride).
     """
-    if rate > 1:
-        every = atrous_depthwise(x, weight, rate)
-    else:
-        every = F.conv2d(x, weight, padding=(weight.shape[-1] - 1) // 2, groups=x.shape[1])
-    return every[..., ::stride, ::stride].contiguous(memory_format=torch.channels_last)
+    if stride == 1:
+        return atrous_depthwise(x, weight, rate)
+    autocast = torch.is_autocast_enabled("cpu")
+    kind = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+    result: Tensor = _InFullPrecision.apply(x.to(kind), weight, stride, rate)
+    return result
+
+
+class _InFullPrecision(torch.autograd.Function):
+    """A depthwise convolution of float32 copies, none of which outlives it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, rate: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.rate = stride, rate
+        pad = rate * (weight.shape[-1] // 2)
+        with torch.autocast("cpu", enabled=False):
+            out = F.conv2d(_full(x), _full(weight), None, stride, pad, rate, x.shape[1])
+        return out.to(x.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, rate = ctx.stride, ctx.rate
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            _full(outer),
+            _full(x),
+            _full(weight),
+            bias_sizes=None,
+            stride=[stride, stride],
+            padding=[rate * (weight.shape[-1] // 2)] * 2,
+            dilation=[rate, rate],
+            transposed=False,
+            output_padding=[0, 0],
+            groups=x.shape[1],
+            output_mask=[ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
+        )
+        of_x = None if of_x is None else of_x.to(x.dtype)
+        return of_x, None if of_weight is None else of_weight.to(weight.dtype), None, None
+
+
+def _full(values: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def atrous_depthwise(x: Tensor, weight: Tensor, rate: int) -> Tensor:
@@ -73,4 +115,6 @@ def atrous_depthwise(x: Tensor, weight: Tensor, rate: int) -> Tensor:
     rows, columns = out.shape[-2:]
     parted = out.permute(0, 2, 3, 1).reshape(rate, rate, number, rows, columns, channels)
     joined = parted.permute(2, 3, 0, 4, 1, 5).reshape(number, rows * rate, columns * rate, channels)
-    return joined.permute(0, 3, 1, 2)[..., :height, :width]
+    cut = joined.permute(0, 3, 1, 2)[..., :height, :width]
+    # Batch norm is slow on maps that have gaps in memory.
+    return cut.contiguous(memory_format=torch.channels_last)
