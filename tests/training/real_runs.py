@@ -98,7 +98,8 @@ class RealRun:
 
         from pipeline import composition, entry, train
 
-        os.environ |= place
+        # One thread each: Lightning would take more where fewer processes share a machine.
+        os.environ |= place | {"OMP_NUM_THREADS": "1"}
         # Lightning looks once, when it is imported: here, before the process was forked.
         rank = int(place.get("NODE_RANK", 0)) + int(place.get("LOCAL_RANK", 0))
         rank_zero_only.rank = rank  # type: ignore[attr-defined]
