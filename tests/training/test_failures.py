@@ -41,12 +41,12 @@ def test_too_little_memory_ends_in_a_line_with_the_peak(
     shapes: Prepared, tmp_path: Path, mlflow_store: str
 ) -> None:
     run = RealRun(
-        tmp_path / "run", shapes.folder, mlflow_store, "train.batch_size=64", "train.crop_size=513"
+        tmp_path / "run", shapes.folder, mlflow_store, "train.batch_size=32", "train.crop_size=513"
     )
-    assert run.run(limits={resource.RLIMIT_DATA: 6 * 1024**3}) == 1
+    assert run.run(limits={resource.RLIMIT_DATA: 3 * 1024**3}) == 1
     said = last_line(run)
     assert said.startswith("error: out of memory at iteration 1: the peak was ")
-    assert "GiB more were asked for; raise train.accumulate=1, lower train.batch_size=64" in said
+    assert "GiB more were asked for; raise train.accumulate=1, lower train.batch_size=32" in said
 
 
 def test_what_fits_on_a_gpu_follows_from_what_was_taken() -> None:
