@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 Palette = Sequence[Sequence[int]]
 
 VOID = 255
+#: Void in the palette of the masks, as PASCAL VOC paints it.
+VOID_COLOUR = (224, 224, 192)
 #: Pixels from one white line of the hatch to the next, and of a line's width; a black one follows.
 HATCH, STROKE = 8, 2
 INK, PAPER = (32, 32, 32), (255, 255, 255)
@@ -54,6 +56,21 @@ def overlay(
     mixed[void & (phase < STROKE)] = 255
     mixed[void & (phase >= STROKE) & (phase < 2 * STROKE)] = 0
     return np.rint(mixed).astype(np.uint8)
+
+
+def palette_picture(labels: np.ndarray, palette: Palette) -> Image.Image:
+    """A label map as a picture whose values are its numbers, and whose colours the classes'.
+
+    Args:
+        labels: uint8 H x W, class numbers and 255.
+        palette: RGB of each class; void has PASCAL VOC's, all other numbers black.
+    """
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    colours[VOID] = VOID_COLOUR
+    picture = Image.fromarray(labels)
+    picture.putpalette(colours.tobytes())
+    return picture
 
 
 def outline(image: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from pipeline.cores import core_count
 from pipeline.datasets.images import Picture, read_picture
 from pipeline.datasets.layout import Sample, find_samples
 from pipeline.datasets.manifest import Folder, Manifest
+from pipeline.datasets.pictures import palette_picture
 from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.datasets.statistics import (
     VOID,
@@ -27,9 +28,6 @@ from pipeline.datasets.statistics import (
 )
 from pipeline.errors import UserError
 from pipeline.files import whole_folder, write_json, write_whole
-
-#: Void in the palette of the masks, as PASCAL VOC paints it.
-VOID_COLOUR = (224, 224, 192)
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,8 @@ def _write(sample: Sample, manifest: Manifest, folder: Path) -> _Written:
         content, suffix = _png(Image.fromarray(image)), ".png"
         image_digest = hashlib.sha256(str(image.shape).encode() + image.tobytes())
     (folder / "images" / f"{sample.id}{suffix}").write_bytes(content)
-    (folder / "labels" / f"{sample.id}.png").write_bytes(_palette_png(label, manifest.palette))
+    coloured = palette_picture(label, manifest.palette)
+    (folder / "labels" / f"{sample.id}.png").write_bytes(_png(coloured))
     # Of the pixels, not of our own PNGs: their bytes depend on the version of zlib.
     label_digest = hashlib.sha256(str(label.shape).encode() + label.tobytes())
     return _Written(
@@ -117,15 +116,6 @@ def _fitting(picture: Picture, label: np.ndarray, sample: Sample, manifest: Mani
         f"{sample.mask.name}: the mask is {sizes[1]}, its image {sample.image} is {sizes[0]} "
         "pixels; they must be of one size"
     )
-
-
-def _palette_png(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> bytes:
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    colours[: len(palette)] = palette
-    colours[VOID] = VOID_COLOUR
-    image = Image.fromarray(label)
-    image.putpalette(colours.tobytes())
-    return _png(image)
 
 
 def _png(image: Image.Image) -> bytes:

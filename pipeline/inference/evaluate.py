@@ -36,16 +36,7 @@ def evaluate_run(config: Config, run_folder: Path, data: Prepared) -> Figures:
     crf, apart = crf_settings(run_folder), held_apart(run_folder)
     ids = [id for id in logits.ids if id not in apart]
     with whole_folder(run_folder / "evaluation") as folder:
-        tally, seconds = score(
-            data,
-            logits,
-            ids,
-            config.evaluate,
-            crf,
-            folder / "pictures",
-            config.trainer,
-            folder / "labels",
-        )
+        tally, seconds = score(data, logits, ids, config.evaluate, crf, folder, config.trainer)
         figures = Figures(
             dataset=data.name,
             split=config.evaluate.split,

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.config import CrfConfig, EvaluateConfig, TrainerConfig
 from pipeline.cores import core_count
 from pipeline.datasets.images import read_image, read_label
-from pipeline.datasets.pictures import overlay
+from pipeline.datasets.pictures import overlay, palette_picture
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import MODES
@@ -34,12 +34,10 @@ class Scoring:
     data: Prepared
     logits: StoredLogits
     crf: CrfConfig
-    #: Folder for <id>/{image,truth,<mode>}.png.
-    pictures: Path
+    #: For pictures/<id>/{image,truth,<mode>}.png, and labels/<mode>/<id>.png of `KEPT`.
+    folder: Path
     #: Ids whose pictures are saved.
     shown: frozenset[str]
-    #: Folder for <mode>/<id>.png, the label maps of `KEPT`; None: they are not kept.
-    label_maps: Path | None = None
 
     def __call__(self, id: str) -> tuple[Tally, dict[str, float]]:
         """The counts of one image, and the seconds of each part of the work."""
@@ -61,9 +59,10 @@ class Scoring:
         if id in self.shown:
             with seconds.part("pictures"):
                 self._save(id, image, {"truth": truth} | {mode: labels[mode] for mode in MODES})
-        if self.label_maps is not None:
-            with seconds.part("label maps"):
-                self._keep(self.label_maps, id, labels)
+        with seconds.part("label maps"):
+            for mode in KEPT:
+                path = self.folder / "labels" / mode / f"{id}.png"
+                palette_picture(labels[mode], self.data.palette).save(path)
         return tally, seconds.parts
 
     def _read(self, id: str) -> tuple[npt.NDArray[np.uint8], Labels]:
@@ -88,20 +87,12 @@ class Scoring:
         return maps
 
     def _save(self, id: str, image: npt.NDArray[np.uint8], labels: Mapping[str, Labels]) -> None:
-        folder = self.pictures / id
+        folder = self.folder / "pictures" / id
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / "image.png")
         for name, values in labels.items():
             picture = overlay(image, values, self.data.palette)
             Image.fromarray(picture).save(folder / f"{name}.png")
-
-    def _keep(self, folder: Path, id: str, labels: Mapping[str, Labels]) -> None:
-        colours = np.zeros((256, 3), np.uint8)
-        colours[: len(self.data.palette)] = self.data.palette
-        for mode in KEPT:
-            picture = Image.fromarray(labels[mode]).convert("P")
-            picture.putpalette(colours.tobytes())
-            picture.save(folder / mode / f"{id}.png")
 
 
 def score(
@@ -110,9 +101,8 @@ def score(
     ids: Sequence[str],
     evaluate: EvaluateConfig,
     crf: CrfConfig,
-    pictures: Path,
+    folder: Path,
     trainer: TrainerConfig,
-    label_maps: Path | None = None,
 ) -> tuple[Tally, Seconds]:
     """Count every image in all of `MODES`, at the ground truth's own size.
 
@@ -125,10 +115,9 @@ def score(
         ids: which images are counted, and in which order.
         evaluate: split, how many pictures.
         crf: its settings.
-        pictures: folder for <id>/{image,truth,<mode>}.png of images spread over the split.
+        folder: for pictures/<id>/{image,truth,<mode>}.png of images spread over the split, and
+            labels/<mode>/<id>.png, the label maps of `KEPT`, of every image.
         trainer: workers and the progress bar.
-        label_maps: folder for <mode>/<id>.png, the label maps of `KEPT`, of every image; None: they
-            are not kept.
 
     Returns:
         The counts, and the seconds of each part of the work.
@@ -138,10 +127,9 @@ def score(
             what is no class, or stored logits are missing or damaged.
     """
     shown = frozenset(ids[index] for index in spread(len(ids), evaluate.pictures))
-    scoring = Scoring(data, logits, crf, pictures, shown, label_maps)
-    if label_maps is not None:
-        for mode in KEPT:
-            (label_maps / mode).mkdir(parents=True)
+    scoring = Scoring(data, logits, crf, folder, shown)
+    for mode in KEPT:
+        (folder / "labels" / mode).mkdir(parents=True, exist_ok=True)
     workers = core_count() if trainer.workers is None else trainer.workers
     total, seconds = Tally(len(data.classes), MODES, data.void), Seconds()
     with progress(trainer.progress_bar) as bar:

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from pipeline.config import CrfConfig, EvaluateConfig
 from pipeline.cores import core_count
 from pipeline.datasets.images import read_image
-from pipeline.datasets.pictures import Palette, overlay
+from pipeline.datasets.pictures import Palette, overlay, palette_picture
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
 from pipeline.inference.crf import refine, releases_lock
@@ -159,9 +159,7 @@ def _place(out: Path, kind: str, name: PurePosixPath, suffix: str) -> Path:
 
 def label_png(labels: Labels, palette: Palette) -> bytes:
     """A palette PNG: the value of a pixel is its class number, its colour the class's."""
-    picture = Pillow.fromarray(labels)
-    picture.putpalette(np.array(palette, dtype=np.uint8).tobytes())
-    return _png(picture)
+    return _png(palette_picture(labels, palette))
 
 
 def _png(picture: Pillow.Image) -> bytes:

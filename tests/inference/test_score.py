@@ -120,7 +120,7 @@ def scored(
 ) -> Tally:
     logits = store(data, tmp_path / "logits", ByColour(), settings)
     trainer = TrainerConfig(workers=workers, progress_bar=False)
-    tally, _ = score(data, logits, logits.ids, settings, crf, tmp_path / "pictures", trainer)
+    tally, _ = score(data, logits, logits.ids, settings, crf, tmp_path, trainer)
     return tally
 
 
@@ -179,11 +179,12 @@ def test_modes_that_are_one_pass_have_one_result(data: Prepared, tmp_path: Path)
 def test_images_that_are_left_out_are_in_no_count(data: Prepared, tmp_path: Path) -> None:
     logits = store(data, tmp_path / "logits", ByColour(), SETTINGS)
     trainer = TrainerConfig(workers=0, progress_bar=False)
-    pictures = tmp_path / "pictures"
-    first, _ = score(data, logits, logits.ids[:2], SETTINGS, CRF, pictures, trainer)
-    rest, seconds = score(data, logits, logits.ids[2:], SETTINGS, CRF, pictures, trainer)
+    first, _ = score(data, logits, logits.ids[:2], SETTINGS, CRF, tmp_path, trainer)
+    rest, seconds = score(data, logits, logits.ids[2:], SETTINGS, CRF, tmp_path, trainer)
     assert first + rest == scored(data, tmp_path)
-    assert set(seconds.parts) == {"reading", "upsampling", "CRF", "tally", "pictures"}
+    assert set(seconds.parts) == {
+        *("reading", "upsampling", "CRF", "tally", "pictures", "label maps")
+    }
 
 
 def test_pictures_are_saved_for_images_spread_over_the_split(
@@ -265,7 +266,7 @@ def test_an_image_that_changed_after_the_network_saw_it_is_named(
     Image.new("RGB", (9, 9)).save(data.image_path("scene-2"))
     trainer = TrainerConfig(workers=0, progress_bar=False)
     with pytest.raises(UserError, match=r"scene-2\.png: of another size than the network saw; run"):
-        score(data, logits, logits.ids, SETTINGS, CRF, tmp_path / "pictures", trainer)
+        score(data, logits, logits.ids, SETTINGS, CRF, tmp_path, trainer)
 
 
 def test_a_split_of_void_alone_is_refused(data: Prepared, tmp_path: Path) -> None:
