@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.config import Config, CrfConfig, EvaluateConfig, ModelConfig, TrainConfig
 from pipeline.evaluation.figures import MODES, Cost, Figures
 from pipeline.evaluation.tally import Tally
+from pipeline.reporting.load import Variant, load_variant
 
 Labels = NDArray[np.uint8]
 VOID = 255
@@ -189,6 +190,12 @@ def draw_scenes(count: int = 4) -> dict[str, tuple[NDArray[np.uint8], Labels]]:
     rng = np.random.default_rng(7)
     truths = [draw_scene(rng) for _ in range(count)]
     return {f"scene_{i}": (photograph(t, PALETTE, rng), t) for i, t in enumerate(truths)}
+
+
+def made(folder: Path, plan: Plan) -> Variant:
+    """The plan's variant, written below the folder and read back."""
+    write_run(folder / plan.name, plan, draw_scenes())
+    return load_variant(plan.name, folder / plan.name)
 
 
 def plant_seeds(root: Path) -> list[str]:

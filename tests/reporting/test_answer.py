@@ -3,21 +3,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-from runs_tree import NAMES, PLANS, Tree, draw_scenes, plant, plant_seeds, write_data_set, write_run
+from runs_tree import PLANS, Tree, draw_scenes, write_data_set, write_run
 
 from pipeline.reporting import answer as module
 from pipeline.reporting.answer import Sentence, answer
 from pipeline.reporting.compare import Headline, headline
 from pipeline.reporting.effects import effects
-from pipeline.reporting.groups import miou_in, study_of
+from pipeline.reporting.groups import Study, miou_in, study_of
 from pipeline.reporting.load import Variant, load_data, load_variants
 from pipeline.reporting.words import number, signed_span
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return plant(tmp_path_factory.mktemp("tree"))
 
 
 def sentences(variants: list[Variant]) -> list[Sentence]:
@@ -39,8 +33,7 @@ def remarks(variants: list[Variant], prepared: Path | None = None) -> list[str]:
     return module.remarks(study_of(variants), load_data("shapes", prepared) if prepared else None)
 
 
-def test_the_first_sentence_names_the_best_the_next_and_the_cost(tree: Tree) -> None:
-    variants = load_variants(NAMES, tree.runs)
+def test_the_first_sentence_names_the_best_the_next_and_the_cost(variants: list[Variant]) -> None:
     best, after = sorted((v for v in variants if v.evaluation), key=lambda v: -v.miou)[:2]
     first = text(variants)[0].replace("\u00a0", " ")
     assert first.startswith(f"{best.name} has the highest mIoU on the test split of shapes")
@@ -83,30 +76,23 @@ def test_a_lead_larger_than_its_uncertainty_has_its_interval_only(tmp_path: Path
     assert within in text(variants)[0]
 
 
-@pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
-    root = tmp_path_factory.mktemp("seeds")
-    return load_variants(plant_seeds(root), root)
-
-
-def test_seeds_are_said_as_a_mean_with_its_spread(seeds: list[Variant]) -> None:
-    first, found = text(seeds)[0].replace("\u00a0", " "), found_in(seeds)
+def test_seeds_are_said_as_a_mean_with_its_spread(seeds: Study) -> None:
+    first, found = text(seeds.variants)[0].replace("\u00a0", " "), found_in(seeds.variants)
     spread = found.best.spread(miou_in("single"))
     assert found.best.name == "v3-os8" and spread is not None
     assert f"{number(found.best.miou)} ± {number(spread)} %" in first
     assert "the mean of 3 seeds" in first and "; spread over seeds: " in first
 
 
-def test_the_spread_over_seeds_is_said_with_what_it_comes_from(seeds: list[Variant]) -> None:
-    spread = study_of(seeds).spread
+def test_the_spread_over_seeds_is_said_with_what_it_comes_from(seeds: Study) -> None:
     assert (
-        f"spread by ±{number(spread)} points (standard deviation, pooled over 2 repeated"
-        in (text(seeds)[-1])
+        f"spread by ±{number(seeds.spread)} points (standard deviation, pooled over 2 repeated"
+        in text(seeds.variants)[-1]
     )
 
 
-def test_a_lead_below_the_spread_over_seeds_is_called_so(seeds: list[Variant]) -> None:
-    pair = [v for v in seeds if v.name.startswith("v3-os16") or v.name == "decoder"]
+def test_a_lead_below_the_spread_over_seeds_is_called_so(seeds: Study) -> None:
+    pair = [v for v in seeds.variants if v.name.startswith("v3-os16") or v.name == "decoder"]
     assert any(
         part == ("smaller than the spread over seeds", True)
         or (part[1] and part[0].startswith("smaller than the spread over seeds and"))
@@ -114,8 +100,8 @@ def test_a_lead_below_the_spread_over_seeds_is_called_so(seeds: list[Variant]) -
     )
 
 
-def test_the_change_that_counts_most_is_said_with_its_cost(tree: Tree) -> None:
-    said = next(s for s in text(load_variants(NAMES, tree.runs)) if s.startswith("Of single"))
+def test_the_change_that_counts_most_is_said_with_its_cost(variants: list[Variant]) -> None:
+    said = next(s for s in text(variants) if s.startswith("Of single"))
     assert said.startswith("Of single changes backbone ") and " counts most: +" in said
     assert said.endswith("times the GMACs.")
 
@@ -143,14 +129,12 @@ def test_figures_on_other_images_are_not_compared(tmp_path: Path) -> None:
     ]
 
 
-def test_one_seed_is_said_to_have_no_spread(tree: Tree) -> None:
-    assert (
-        "(seed 0), so the differences have no spread" in text(load_variants(NAMES, tree.runs))[-1]
-    )
+def test_one_seed_is_said_to_have_no_spread(variants: list[Variant]) -> None:
+    assert "(seed 0), so the differences have no spread" in text(variants)[-1]
 
 
-def test_who_is_off_the_pareto_front_is_said(tree: Tree) -> None:
-    front = next(s for s in text(load_variants(NAMES, tree.runs)) if "Pareto" in s)
+def test_who_is_off_the_pareto_front_is_said(variants: list[Variant]) -> None:
+    front = next(s for s in text(variants) if "Pareto" in s)
     assert "for v3plus-os16 there is a variant" in front
 
 
@@ -164,8 +148,8 @@ def test_without_figures_it_says_so() -> None:
     assert text([Variant("a")]) == ["No variant has been evaluated yet."]
 
 
-def test_what_is_missing_is_remarked(tree: Tree) -> None:
-    lines = remarks(load_variants(NAMES, tree.runs), tree.prepared)
+def test_what_is_missing_is_remarked(tree: Tree, variants: list[Variant]) -> None:
+    lines = remarks(variants, tree.prepared)
     assert lines == ["Without figures: missing (not run). Run dvc repro to complete them."]
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs_tree import NAMES, plant, plant_seeds
 
 from pipeline.reporting.compare import (
     best_index,
@@ -16,12 +15,7 @@ from pipeline.reporting.compare import (
     row_shares,
 )
 from pipeline.reporting.groups import Study, study_of
-from pipeline.reporting.load import Variant, load_variants
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
+from pipeline.reporting.load import Variant
 
 
 def test_the_best_variant_leads_by_its_difference_to_the_next(study: Study) -> None:
@@ -38,9 +32,8 @@ def test_the_best_variant_leads_by_its_difference_to_the_next(study: Study) -> N
     assert found.crf_gains == (min(filter(None.__ne__, gains)), max(filter(None.__ne__, gains)))  # type: ignore[type-var]
 
 
-def test_seeds_are_ranked_by_their_mean(tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("seeds")
-    found = headline(study_of(load_variants(plant_seeds(root), root)))
+def test_seeds_are_ranked_by_their_mean(seeds: Study) -> None:
+    found = headline(seeds)
     assert found is not None
     assert (found.best.name, len(found.best.runs)) == ("v3-os8", 3)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs_tree import NAMES, PLANS, Tree, plant
+from runs_tree import PLANS, Tree
 
 from pipeline.datasets.images import read_label
 from pipeline.datasets.prepared import load_prepared
@@ -12,14 +12,8 @@ from pipeline.reporting.disagreement import (
     most_disagreed,
     spread_over,
 )
-from pipeline.reporting.groups import study_of
+from pipeline.reporting.groups import Study, study_of
 from pipeline.reporting.load import load_variants
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return plant(tmp_path_factory.mktemp("tree"))
-
 
 maps = st.integers(2, 5).flatmap(
     lambda count: st.lists(
@@ -45,8 +39,7 @@ def test_a_single_map_is_compared_with_the_truth() -> None:
     assert disagreement([truth], np.full((2, 2), 255, np.uint8)) is None
 
 
-def test_the_most_disagreed_image_comes_first(tree: Tree) -> None:
-    study = study_of(load_variants(NAMES, tree.runs))
+def test_the_most_disagreed_image_comes_first(tree: Tree, study: Study) -> None:
     data = load_prepared(tree.prepared / "shapes")
     found, looked_at = most_disagreed(study.compared, data, 3)
     assert looked_at == 4 and len(found) == 3

@@ -2,28 +2,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs_tree import NAMES, PLANS, Plan, draw_scenes, plant, plant_seeds, write_run
+from runs_tree import PLANS, made
 
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.reporting.effects import CRF, Change, effects, single_changes
 from pipeline.reporting.groups import Study, study_of
-from pipeline.reporting.load import Variant, load_variant, load_variants
-
-
-@pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
-    return load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
-
-
-@pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    root = tmp_path_factory.mktemp("seeds")
-    return study_of(load_variants(plant_seeds(root), root))
-
-
-def made(folder: Path, plan: Plan) -> Variant:
-    write_run(folder / plan.name, plan, draw_scenes())
-    return load_variant(plan.name, folder / plan.name)
+from pipeline.reporting.load import Variant
 
 
 def changes(variants: list[Variant]) -> list[Change]:

@@ -5,7 +5,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
-from runs_tree import CLASSES, NAMES, PLANS, Plan, draw_scenes, plant, plant_seeds, write_run
+from runs_tree import CLASSES, PLANS, draw_scenes, made, write_run
 
 from pipeline.config import TrainConfig
 from pipeline.evaluation.bootstrap import Interval, difference_interval, miou_interval
@@ -18,29 +18,18 @@ from pipeline.reporting.groups import (
     side_by_side,
     study_of,
 )
-from pipeline.reporting.load import Variant, load_variant, load_variants
+from pipeline.reporting.load import Variant, load_variant
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    root = tmp_path_factory.mktemp("seeds")
-    return study_of(load_variants(plant_seeds(root), root))
-
-
-def made(folder: Path, plan: Plan) -> Variant:
-    write_run(folder / plan.name, plan, draw_scenes())
-    return load_variant(plan.name, folder / plan.name)
-
-
-def test_variants_that_differ_in_the_seed_are_one_group(study: Study) -> None:
-    names = {group.name: [variant.name for variant in group.variants] for group in study.groups}
+def test_variants_that_differ_in_the_seed_are_one_group(seeds: Study) -> None:
+    names = {group.name: [variant.name for variant in group.variants] for group in seeds.groups}
     assert names == {
         "v3-os16": ["v3-os16-s0", "v3-os16-s1", "v3-os16-s2"],
         "v3-os8": ["v3-os8-s0", "v3-os8-s1", "v3-os8-s2"],
         "decoder": ["decoder"],
     }
-    assert study.compared == study.groups
-    assert [group.name for group in study.repeated] == ["v3-os16", "v3-os8"]
+    assert seeds.compared == seeds.groups
+    assert [group.name for group in seeds.repeated] == ["v3-os16", "v3-os8"]
 
 
 def test_a_variant_that_differs_in_more_is_another(tmp_path: Path) -> None:
@@ -78,8 +67,8 @@ def test_a_group_does_not_take_the_name_of_another(tmp_path: Path) -> None:
     assert [group.name for group in groups] == ["x-s0", "x"]
 
 
-def test_figures_of_a_group_are_mean_and_deviation_over_its_runs(study: Study) -> None:
-    group = study.groups[0]
+def test_figures_of_a_group_are_mean_and_deviation_over_its_runs(seeds: Study) -> None:
+    group = seeds.groups[0]
     mious = [variant.miou for variant in group.variants]
     assert group.miou == pytest.approx(mean(mious))
     assert group.spread(miou_in("single")) == pytest.approx(stdev(mious))
@@ -89,22 +78,22 @@ def test_figures_of_a_group_are_mean_and_deviation_over_its_runs(study: Study) -
     assert group.iou("single", "ring") == pytest.approx(mean(filter(None, ious)))
     assert group.iou("single", "ghost") is None
     assert group.confusion().sum() == sum(run.confusion().sum() for run in group.runs)
-    assert study.groups[2].spread(miou_in("single")) is None
+    assert seeds.groups[2].spread(miou_in("single")) is None
 
 
-def test_runs_side_by_side_have_the_mean_of_their_miou(study: Study) -> None:
-    counts = side_by_side(study.groups, "single")
+def test_runs_side_by_side_have_the_mean_of_their_miou(seeds: Study) -> None:
+    counts = side_by_side(seeds.groups, "single")
     # Three runs each, the single one three times: each group weighs the same.
     assert counts.shape == (4, 3, 9 * len(CLASSES))
     interval = miou_interval(counts, resamples=400)
     assert interval is not None
-    assert interval.holds(mean(group.miou for group in study.groups))
-    one = side_by_side([study.groups[2]], "single")
-    assert np.array_equal(one, study.groups[2].evaluation.tally.per_image["single"])
+    assert interval.holds(mean(group.miou for group in seeds.groups))
+    one = side_by_side([seeds.groups[2]], "single")
+    assert np.array_equal(one, seeds.groups[2].evaluation.tally.per_image["single"])
 
 
-def test_a_difference_is_of_the_means_with_both_trusts(study: Study) -> None:
-    before, after = study.groups[:2]
+def test_a_difference_is_of_the_means_with_both_trusts(seeds: Study) -> None:
+    before, after = seeds.groups[:2]
     found = difference(before, after)
     assert found is not None
     assert found.points == pytest.approx(after.miou - before.miou)
@@ -123,11 +112,11 @@ def test_single_runs_differ_as_their_evaluations_do(tmp_path: Path) -> None:
     assert found.spread is None
 
 
-def test_a_single_run_borrows_the_spread_of_the_others(study: Study) -> None:
-    squares = [group.spread(miou_in("single")) or 0.0 for group in study.repeated]
+def test_a_single_run_borrows_the_spread_of_the_others(seeds: Study) -> None:
+    squares = [group.spread(miou_in("single")) or 0.0 for group in seeds.repeated]
     pooled = mean(spread**2 for spread in squares) ** 0.5
-    assert study.spread == pytest.approx(pooled)
-    found = difference(study.groups[0], study.groups[2])
+    assert seeds.spread == pytest.approx(pooled)
+    found = difference(seeds.groups[0], seeds.groups[2])
     assert found is not None and found.spread == pytest.approx(hypot(squares[0], pooled))
 
 
@@ -147,10 +136,8 @@ def test_a_difference_below_its_spread_or_interval_is_in_doubt(
     assert len(found.doubts) == doubts
 
 
-def test_other_data_is_not_compared(tmp_path_factory: pytest.TempPathFactory) -> None:
-    variants = load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
-    root = tmp_path_factory.mktemp("away")
-    write_run(root / "away", replace(PLANS[1], name="away"), draw_scenes(1), dataset="voc")
-    study = study_of([*variants, load_variant("away", root / "away")])
+def test_other_data_is_not_compared(variants: list[Variant], tmp_path: Path) -> None:
+    write_run(tmp_path / "away", replace(PLANS[1], name="away"), draw_scenes(1), dataset="voc")
+    study = study_of([*variants, load_variant("away", tmp_path / "away")])
     assert [group.name for group in study.compared] == [plan.name for plan in PLANS]
     assert [variant.name for variant in study.elsewhere] == ["away"]

@@ -1,18 +1,12 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
-from runs_tree import CLASSES, NAMES, PLANS, plant
+from runs_tree import CLASSES, PLANS
 
 from pipeline.reporting import heat, plots
 from pipeline.reporting.groups import Study, study_of
-from pipeline.reporting.load import Variant, load_variants
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
+from pipeline.reporting.load import Variant
 
 
 def test_a_dollar_in_a_class_is_a_dollar(tmp_path: Path) -> None:

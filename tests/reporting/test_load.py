@@ -4,17 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs_tree import NAMES, Tree, plant, write_search
+from runs_tree import NAMES, Tree, write_search
 
 from pipeline.errors import UserError
 from pipeline.evaluation.bootstrap import miou_interval
 from pipeline.evaluation.tally import read_counts
 from pipeline.reporting.load import MODES, load_data, load_variant, load_variants
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return plant(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture

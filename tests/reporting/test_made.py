@@ -1,13 +1,5 @@
-import pytest
-from runs_tree import NAMES, plant
-
-from pipeline.reporting.load import Variant, load_variants
+from pipeline.reporting.load import Variant
 from pipeline.reporting.made import commands, runs_table, settings_table
-
-
-@pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> list[Variant]:
-    return load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs)
 
 
 def test_settings_that_agree_stand_once_and_others_name_their_variants(

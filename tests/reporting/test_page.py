@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs_tree import CLASSES, NAMES, PLANS, Tree, plant, plant_seeds, write_search
+from runs_tree import CLASSES, NAMES, PLANS, Tree, plant_seeds, write_search
 
 from pipeline.errors import UserError
 from pipeline.reporting import page
@@ -52,11 +52,6 @@ class Page(HTMLParser):
             self.text += data
         if {"td", "th"} & set(self.open):
             self.tables[self._name][-1][-1] += data
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return plant(tmp_path_factory.mktemp("tree"))
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from runs_tree import NAMES, PLANS, plant, plant_seeds
+from runs_tree import PLANS
 
 from pipeline.reporting import plots
 from pipeline.reporting.effects import effects
 from pipeline.reporting.groups import Study, miou_in, study_of
-from pipeline.reporting.load import Variant, load_variants
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
-
-
-@pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    root = tmp_path_factory.mktemp("seeds")
-    return study_of(load_variants(plant_seeds(root), root))
+from pipeline.reporting.load import Variant
 
 
 def test_every_evaluated_variant_is_a_point_with_its_name(study: Study) -> None:

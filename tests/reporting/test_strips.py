@@ -6,23 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs_tree import NAMES, PLANS, Tree, plant
+from runs_tree import PLANS, Tree
 
 from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.reporting import strips as module
 from pipeline.reporting.groups import Study, study_of
 from pipeline.reporting.load import load_variants
 from pipeline.reporting.strips import SIDE, data_uri, sheet, strips
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return plant(tmp_path_factory.mktemp("tree"))
-
-
-@pytest.fixture(scope="module")
-def study(tree: Tree) -> Study:
-    return study_of(load_variants(NAMES, tree.runs))
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 import pytest
-from runs_tree import CLASSES, NAMES, PLANS, plant, plant_seeds, write_search
+from runs_tree import CLASSES, PLANS, plant, write_search
 
 from pipeline.reporting.effects import effects
-from pipeline.reporting.groups import Study, study_of
-from pipeline.reporting.load import Variant, load_variant, load_variants
+from pipeline.reporting.groups import Study
+from pipeline.reporting.load import Variant, load_variant
 from pipeline.reporting.tables import (
     changes_table,
     classes_table,
@@ -13,17 +13,6 @@ from pipeline.reporting.tables import (
     searches_table,
 )
 from pipeline.reporting.words import DASH, signed
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
-
-
-@pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    root = tmp_path_factory.mktemp("seeds")
-    return study_of(load_variants(plant_seeds(root), root))
 
 
 def test_an_absent_class_has_a_dash_and_no_colour(study: Study) -> None:

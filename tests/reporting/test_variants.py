@@ -1,23 +1,15 @@
 from dataclasses import replace
 
-import pytest
-from runs_tree import NAMES, PLANS, plant, plant_seeds
+from runs_tree import PLANS
 
 from pipeline.evaluation.bootstrap import difference_interval
 from pipeline.reporting.groups import Study, miou_in, study_of
-from pipeline.reporting.load import MODES, load_variants
+from pipeline.reporting.load import MODES
 from pipeline.reporting.variants import measures_table, variants_note, variants_table
 from pipeline.reporting.words import DASH, NBSP, plus_minus, signed_span, span
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(load_variants(NAMES, plant(tmp_path_factory.mktemp("tree")).runs))
-
-
-def test_seeds_are_one_row_of_mean_and_spread(tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("seeds")
-    seeds = study_of(load_variants(plant_seeds(root), root))
+def test_seeds_are_one_row_of_mean_and_spread(seeds: Study) -> None:
     table = variants_table(seeds)
     names = [column.name for column in table.columns]
     assert [row[0].text for row in table.rows] == ["v3-os16", "v3-os8", "decoder"]
