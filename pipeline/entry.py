@@ -1,11 +1,9 @@
 """What every entry point shares: how it ends when something is wrong."""
 
 import errno
-import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from pipeline.errors import UserError
 
@@ -36,16 +34,6 @@ def run(main: Callable[[], None]) -> None:
         from pipeline.composition import explain
 
         fail(str(explain(error)))
-
-
-@contextmanager
-def imports() -> Iterator[None]:
-    """For imports that take seconds: a tenth of it would go by with looking for garbage."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def fail(message: str, code: int = 1) -> None:

@@ -6,7 +6,8 @@ Heavy imports stand inside `main`: each CRF process imports the top of this modu
 import argparse
 import os
 
-from pipeline.entry import imports, run
+from pipeline.entry import run
+from pipeline.imports import imports
 from pipeline.paths import BUILD, PREPARED, RUNS
 
 # Images are worked on side by side, one a core: numpy's matrix products in each of them would take

@@ -6,7 +6,8 @@ module.
 
 import argparse
 
-from pipeline.entry import imports, run
+from pipeline.entry import run
+from pipeline.imports import imports
 from pipeline.paths import BUILD, PREPARED, RUNS
 
 

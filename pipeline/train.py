@@ -16,8 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.composition import plain_experiment, register, to_config
-from pipeline.entry import fail, imports, run
+from pipeline.entry import fail, run
 from pipeline.errors import UserError
+from pipeline.imports import imports
 from pipeline.paths import CONF, PREPARED
 from pipeline.sweeping.machine import DEVICES
 from pipeline.training.launch import needs_own_process, run_in_own_process
@@ -48,7 +49,7 @@ def _train(composed: DictConfig, job: HydraConf) -> None:
     if needs_own_process(job, config.trainer):
         run_in_own_process(job)
         return
-    with imports():  # torch and Lightning
+    with imports(compiler=config.trainer.compile):  # torch and Lightning
         from pipeline.training.run import train_run
 
     train_run(config, Path(job.runtime.output_dir), PREPARED / config.dataset)
