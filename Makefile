@@ -31,10 +31,10 @@ plan: $(STAMP)  ## say what would run, why, and what it costs
 	$(BIN)/python -m pipeline.plan
 
 sweep: $(STAMP)  ## like repro, with variants side by side on this machine's GPUs or cores
-	$(BIN)/python -m pipeline.sweep
+	$(BIN)/python -m pipeline.sweep $(if $(SLOTS),--slots $(SLOTS))
 
 nightly: $(STAMP)  ## every table of the papers in small, data to report (hours)
-	$(BIN)/python -m pipeline.table all scale=small --run
+	$(BIN)/python -m pipeline.table all scale=small --run $(if $(SLOTS),--slots $(SLOTS))
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

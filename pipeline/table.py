@@ -21,6 +21,8 @@ from pipeline.paths import PROJECT, REPORT
 PARAMS = PROJECT / "params.yaml"
 #: What was written last, and the reports of --run.
 KEPT = PROJECT / "build" / "tables"
+#: Exit code of a sweep that was told to stop.
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -30,6 +32,7 @@ def main() -> None:
     )
     parser.add_argument("words", nargs="*", metavar="TABLE | OVERRIDE", help="`all`: every table")
     parser.add_argument("--run", action="store_true", help="run each, keep its report, and go on")
+    parser.add_argument("--slots", help="with --run: trainings at a time, as of pipeline.sweep")
     given = parser.parse_args()
     overrides = [word for word in given.words if "=" in word]
     chosen = [word for word in given.words if "=" not in word]
@@ -38,7 +41,7 @@ def main() -> None:
         for table in tables():
             print(f"{table:20} {len(rows(table)):3} rows  {said(table)}")
     elif given.run:
-        _run(chosen, overrides)
+        _run(chosen, overrides, ["--slots", given.slots] if given.slots else [])
     else:
         text = params_of(chosen, overrides, PARAMS.read_text(encoding="utf-8"))
         kept = replace_params(PARAMS, text, KEPT / "params.yaml")
@@ -47,18 +50,22 @@ def main() -> None:
             print(f"the former is kept: mv {kept.name} {PARAMS.name}")
 
 
-def _run(chosen: Sequence[str], overrides: Sequence[str]) -> None:
-    """`dvc repro` table by table; reports go to build/tables/, params.yaml is put back."""
+def _run(chosen: Sequence[str], overrides: Sequence[str], options: Sequence[str]) -> None:
+    """A sweep, table by table; reports go to build/tables/, params.yaml is put back."""
     former = PARAMS.read_text(encoding="utf-8")
     # Checked and composed before the first hour is spent.
     texts = {table: params_of([table], overrides, former) for table in chosen}
     copy = replace_params(PARAMS, texts[chosen[0]], KEPT / "params.yaml")
     failed = []
+    command = [sys.executable, "-m", "pipeline.sweep", *options]
     try:
-        for table, text in texts.items():
+        for number, (table, text) in enumerate(texts.items(), 1):
+            print(f"table {number} of {len(texts)}: {table}, {said(table)}", flush=True)
             started = time.monotonic()
             write_whole(PARAMS, text)
-            done = subprocess.run([sys.executable, "-m", "dvc", "repro", "--keep-going"])
+            done = subprocess.run(command)
+            if done.returncode == INTERRUPTED:
+                fail(f"stopped in {table}; what is done stays: give the command again", INTERRUPTED)
             if done.returncode:
                 failed.append(table)
             else:

@@ -1,4 +1,4 @@
-"""How a training fails: a loss that is no number, and too little memory, each in one line."""
+"""How a training fails, each in one line: no finite loss, too little memory, a lost process."""
 
 import copy
 import math
@@ -146,6 +146,29 @@ def out_of_memory(
         f"out of memory at iteration {iteration}: the peak was {_gib(peak):.2f} GiB, {place}"
         f"{more}; raise train.accumulate={train.accumulate}, lower {batch} or train.crop_size="
         f"{train.crop_size}, or take a coarser model.output_stride or train.precision=bf16-mixed"
+    )
+
+
+def lost_a_process(error: BaseException) -> bool:
+    """Whether another process of the training is gone, as gloo and NCCL report it."""
+    if not isinstance(error, RuntimeError):
+        return False
+    said = str(error)
+    closed = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out")
+    return isinstance(error, torch.distributed.DistError) or (
+        "gloo" in said and any(words in said for words in closed)
+    )
+
+
+def lost_process(iteration: int) -> UserError:
+    """What to look at, in one line.
+
+    Args:
+        iteration: that was being done.
+    """
+    return UserError(
+        f"another process of this training ended, or is out of reach, at iteration {iteration}: "
+        "its own output says why; the same command goes on from the last checkpoint"
     )
 
 

@@ -18,7 +18,13 @@ from pipeline.paths import DECODED
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork
 from pipeline.training.class_weights import class_weights
-from pipeline.training.failures import FiniteLoss, out_of_memory, ran_out_of_memory
+from pipeline.training.failures import (
+    FiniteLoss,
+    lost_a_process,
+    lost_process,
+    out_of_memory,
+    ran_out_of_memory,
+)
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.phases import Phase, phases, rebuilt
 from pipeline.training.rescue import State
@@ -133,6 +139,8 @@ def _fit_phase(
                 task, datamodule=loaders, ckpt_path=checkpoint, verbose=False, weights_only=True
             )
     except (RuntimeError, MemoryError) as error:
+        if lost_a_process(error):
+            raise lost_process(history.iteration + 1) from error
         if not ran_out_of_memory(error):
             raise
         fixed = 3 * sum(value.numel() * value.element_size() for value in network.parameters())

@@ -56,6 +56,7 @@ def test_two_processes_that_are_killed_end_as_two_that_were_not(
     # Both at once; then a machine of two that is gone, at which the other one ends too.
     kill_after_a_save(run, run.start_two(), slice(0, 2))
     kill_after_a_save(run, run.start_two(machines=True), slice(1, 2))
+    assert "error: another process of this training ended" in run.output().splitlines()[-1]
     finish(run, run.start_two(machines=True))
     assert run.output().count("resuming") == 2
     # Step by step first: where they part says more than that they did.
