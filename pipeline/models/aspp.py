@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.models.layers import ClassLayer, conv_bn_relu, separable_conv_bn_relu
+from pipeline.models.remade import BatchNorm2d
 
 
 class SummedASPP(nn.Module):
@@ -49,7 +50,7 @@ class ImagePooling(nn.Sequential):
             UserError: for a batch of one image in training: its batch norm has one value a channel.
         """
         batch_norm = self[2]
-        if len(high) == 1 and batch_norm.training and type(batch_norm) is nn.BatchNorm2d:
+        if len(high) == 1 and batch_norm.training and type(batch_norm) is BatchNorm2d:
             raise UserError(
                 "a part of the batch has one image: the batch norm after image pooling needs at "
                 "least 2; raise train.batch_size, lower train.accumulate, or set "

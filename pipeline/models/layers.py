@@ -1,12 +1,12 @@
 """The layers that every part of a DeepLab network is made of."""
 
-from typing import Any, cast
+from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.depthwise import depthwise, learns_in_half_precision
+from pipeline.models.remade import BatchNorm2d, ReLU, ReLU6
 
 
 class AtrousConv2d(nn.Conv2d):
@@ -71,35 +71,6 @@ class ClassLayer(nn.Conv2d):
         nn.init.zeros_(cast(Tensor, self.bias))
 
 
-class ReLU6(nn.ReLU6):
-    """ReLU6 in place, of which training keeps the result alone; torch's keeps a copy beside it."""
-
-    def __init__(self) -> None:
-        super().__init__(inplace=True)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape; 0 below 0, 6 above 6."""
-        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and input.requires_grad):
-            return super().forward(input)
-        result: Tensor = _ReLU6.apply(input)
-        return result
-
-
-class _ReLU6(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor) -> Tensor:
-        input.clamp_(0, 6)
-        ctx.mark_dirty(input)
-        ctx.save_for_backward(input)
-        return input
-
-    @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> Tensor:
-        (result,) = ctx.saved_tensors
-        gradient: Tensor = torch.ops.aten.hardtanh_backward(outer, result, 0.0, 6.0)
-        return gradient
-
-
 def conv_bn_relu(
     in_channels: int,
     out_channels: int,
@@ -108,15 +79,15 @@ def conv_bn_relu(
     stride: int = 1,
     rate: int = 1,
     groups: int = 1,
-    activation: type[nn.ReLU | nn.ReLU6] = nn.ReLU,
+    activation: type[ReLU | ReLU6] = ReLU,
 ) -> nn.Sequential:
     """A convolution, batch norm and ReLU: torchvision's `Conv2dNormActivation`, key for key."""
     return nn.Sequential(
         AtrousConv2d(
             in_channels, out_channels, kernel_size, stride=stride, rate=rate, groups=groups
         ),
-        nn.BatchNorm2d(out_channels),
-        ReLU6() if activation is nn.ReLU6 else nn.ReLU(inplace=True),
+        BatchNorm2d(out_channels),
+        activation(),
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.confusion import ConfusionMatrix
 from pipeline.inference.whole_image import probabilities
 from pipeline.models.network import SegmentationNetwork
+from pipeline.models.remade import remade
 from pipeline.training import batch_norm
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.losses import GlobalBatch, SegmentationLoss
@@ -66,6 +67,8 @@ class SegmentationTask(LightningModule):
         #: The training loss of each step since the last validation, for the history.
         self.losses: list[Tensor] = []
         self._outputs = torch.compile(network.outputs) if compiled else network.outputs
+        #: The compiler decides by itself what is kept for backward.
+        self._memory = nullcontext if compiled else remade
         self.train()
 
     @property
@@ -104,7 +107,8 @@ class SegmentationTask(LightningModule):
         )
         total = torch.zeros((), device=self.device)
         for number, (some_images, their_labels) in enumerate(parts, start=1):
-            outputs = self._outputs(some_images)
+            with self._memory():
+                outputs = self._outputs(some_images)
             loss = self.loss(self.network, outputs, their_labels, whole)
             with self._gradients_stay(number < len(parts)):
                 self.manual_backward(loss)

@@ -7,11 +7,11 @@ from torchvision.ops import Conv2dNormActivation
 from pipeline.models.layers import (
     AtrousConv2d,
     ClassLayer,
-    ReLU6,
     conv_bn_relu,
     resize,
     separable_conv_bn_relu,
 )
+from pipeline.models.remade import ReLU6
 
 
 def test_weights_start_as_the_papers_say() -> None:
@@ -26,7 +26,7 @@ def test_weights_start_as_the_papers_say() -> None:
 
 @pytest.mark.parametrize("rate", [1, 2, 5])
 def test_block_equals_torchvisions(rate: int) -> None:
-    ours = conv_bn_relu(4, 8, 3, stride=2, rate=rate, groups=2, activation=nn.ReLU6)
+    ours = conv_bn_relu(4, 8, 3, stride=2, rate=rate, groups=2, activation=ReLU6)
     theirs = Conv2dNormActivation(
         4, 8, 3, stride=2, dilation=rate, groups=2, activation_layer=nn.ReLU6
     )
@@ -61,34 +61,6 @@ def test_separable_convolution_is_depthwise_then_pointwise_with_a_relu_after_eac
 def test_separable_convolution_of_one_pixel_is_the_ordinary_one() -> None:
     shapes = [p.shape for p in separable_conv_bn_relu(4, 8, 1).parameters()]
     assert shapes == [p.shape for p in conv_bn_relu(4, 8, 1).parameters()]
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_relu6_learns_as_torchs(compiled: bool) -> None:
-    values = torch.tensor([-1.0, 0.0, 0.5, 3.0, 6.0, 7.0], requires_grad=True)
-    ours = ReLU6()
-    run = torch.compile(ours, backend="eager") if compiled else ours
-    found, wanted = run(values * 1.0), F.relu6(values * 1.0)
-    assert torch.equal(found, wanted)
-    outer = torch.arange(1.0, 7.0)
-    gradients = (torch.autograd.grad(one, values, outer)[0] for one in (found, wanted))
-    assert torch.equal(*gradients)
-
-
-def test_relu6_keeps_one_map_for_its_gradient() -> None:
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    block = conv_bn_relu(4, 8, 1, activation=nn.ReLU6)
-    images = torch.randn(2, 4, 16, 16)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        block(images)
-    large = [size for size in kept.values() if size >= images.nbytes]
-    # The input, the convolution's and the result.
-    assert sorted(large) == [images.nbytes, 2 * images.nbytes, 2 * images.nbytes]
 
 
 def test_resizing_keeps_the_values_at_the_coarse_grid() -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.models.backbones.base import Backbone, Features, atrous_stages
 from pipeline.models.layers import AtrousConv2d, conv_bn_relu
+from pipeline.models.remade import BatchNorm2d, ReLU6
 
 #: The paper's Table 2: expansion t, channels c, blocks n, stride s of the first block.
 BOTTLENECKS = (
@@ -51,7 +52,7 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = shortcut
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers.append(conv_bn_relu(in_channels, hidden, 1, activation=nn.ReLU6))
+            layers.append(conv_bn_relu(in_channels, hidden, 1, activation=ReLU6))
         layers += [
             conv_bn_relu(
                 hidden,
@@ -60,10 +61,10 @@ class InvertedResidual(nn.Module):
                 stride=stride,
                 rate=rate,
                 groups=hidden,
-                activation=nn.ReLU6,
+                activation=ReLU6,
             ),
             AtrousConv2d(hidden, out_channels, 1),
-            nn.BatchNorm2d(out_channels),
+            BatchNorm2d(out_channels),
         ]
         self.conv = nn.Sequential(*layers)
 
@@ -89,7 +90,7 @@ class MobileNetV2(Backbone):
         stages = atrous_stages(strides, output_stride, stem_stride=2)
         nearest = 8 if round_channels else 1
         channels = scaled_channels(STEM_CHANNELS, width, nearest)
-        layers: list[nn.Module] = [conv_bn_relu(3, channels, 3, stride=2, activation=nn.ReLU6)]
+        layers: list[nn.Module] = [conv_bn_relu(3, channels, 3, stride=2, activation=ReLU6)]
         outputs = [channels]
         for (expansion, unscaled, blocks, stride), stage in zip(BOTTLENECKS, stages, strict=True):
             out_channels = scaled_channels(unscaled, width, nearest)

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.models.backbones.base import Backbone, Features, Stage, atrous_stages
 from pipeline.models.layers import AtrousConv2d, conv_bn_relu
+from pipeline.models.remade import BatchNorm2d, ReLU
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        AtrousConv2d(in_channels, out_channels, 1, stride=stride), nn.BatchNorm2d(out_channels)
+        AtrousConv2d(in_channels, out_channels, 1, stride=stride), BatchNorm2d(out_channels)
     )
 
 
@@ -46,10 +47,10 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = AtrousConv2d(in_channels, width, 3, stride=stride, rate=entry_rate)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width)
         self.conv2 = AtrousConv2d(width, width, 3, rate=rate)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
+        self.bn2 = BatchNorm2d(width)
+        self.relu = ReLU()
         self.downsample = _projection(in_channels, width, stride) if projected else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,12 +88,12 @@ class Bottleneck(nn.Module):
         super().__init__()
         out_channels = width * self.expansion
         self.conv1 = AtrousConv2d(in_channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width)
         self.conv2 = AtrousConv2d(width, width, 3, stride=stride, rate=entry_rate)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width)
         self.conv3 = AtrousConv2d(width, out_channels, 1)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
+        self.bn3 = BatchNorm2d(out_channels)
+        self.relu = ReLU()
         self.downsample = _projection(in_channels, out_channels, stride) if projected else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,8 +157,8 @@ class ResNet(Backbone):
         self.blocks = blocks
 
         self.conv1 = _three_3x3() if stem == "3x3" else AtrousConv2d(3, 64, 7, stride=2)
-        self.bn1 = nn.BatchNorm2d(stem_channels)
-        self.relu = nn.ReLU(inplace=True)
+        self.bn1 = BatchNorm2d(stem_channels)
+        self.relu = ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         in_channels = stem_channels
         for number, stage in enumerate(stages, start=1):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.models.backbones.base import Backbone, Features, atrous_stages
 from pipeline.models.layers import AtrousConv2d
+from pipeline.models.remade import BatchNorm2d, ReLU
 
 #: Of every batch norm; the released settings.
 BATCH_NORM_EPSILON = 1e-3
@@ -67,10 +68,10 @@ class SeparableConv(nn.Module):
         self.conv_dw = AtrousConv2d(
             in_channels, in_channels, 3, stride=stride, rate=rate, groups=in_channels
         )
-        self.bn_dw = nn.BatchNorm2d(in_channels, eps=BATCH_NORM_EPSILON)
+        self.bn_dw = BatchNorm2d(in_channels, eps=BATCH_NORM_EPSILON)
         self.conv_pw = AtrousConv2d(in_channels, out_channels, 1)
-        self.bn_pw = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPSILON)
-        self.act: nn.Module = nn.ReLU(inplace=True) if relu else nn.Identity()
+        self.bn_pw = BatchNorm2d(out_channels, eps=BATCH_NORM_EPSILON)
+        self.act: nn.Module = ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """N x in_channels x H x W to N x out_channels x H/stride x W/stride."""
@@ -103,6 +104,7 @@ class ResidualUnit(nn.Module):
             _conv_bn(in_channels, channels[-1], 1, stride=stride) if projection else None
         )
         self.stack = _separable_convs(in_channels, channels, stride=stride, rate=rate, relu=False)
+        self.relu = ReLU()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the third convolution is given, and the unit's output.
@@ -112,7 +114,7 @@ class ResidualUnit(nn.Module):
         shortcut = x if self.shortcut is None else self.shortcut(x)
         conv1, conv2, conv3 = self.stack
         x = conv1(F.relu(x))  # not in place: the shortcut, or the feature handed on, needs it
-        unstrided = F.relu(conv2(F.relu(x, inplace=True)), inplace=True)
+        unstrided = self.relu(conv2(self.relu(x)))
         return unstrided, conv3(unstrided) + shortcut
 
 
@@ -212,8 +214,8 @@ def _conv_bn(
 ) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=AtrousConv2d(in_channels, out_channels, kernel_size, stride=stride),
-        bn=nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPSILON),
+        bn=BatchNorm2d(out_channels, eps=BATCH_NORM_EPSILON),
     )
     if relu:
-        layers["act"] = nn.ReLU(inplace=True)
+        layers["act"] = ReLU()
     return nn.Sequential(layers)

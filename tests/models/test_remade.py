@@ -1,0 +1,100 @@
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.models.backbones.mobilenet_v2 import MobileNetV2
+from pipeline.models.backbones.resnet import ResNet
+from pipeline.models.backbones.xception import Xception
+from pipeline.models.layers import conv_bn_relu
+from pipeline.models.remade import BatchNorm2d, ReLU, ReLU6, remade
+from pipeline.training.batch_norm import freeze
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "mobilenet_v2": lambda: MobileNetV2(16, 0.25),
+    "resnet18": lambda: ResNet("resnet18", 16),
+    "resnet50": lambda: ResNet("resnet50", 8),
+    "xception41": lambda: Xception("xception41", 16),
+}
+
+
+def learnt(network: nn.Module, images: Tensor, inside: Any, precision: torch.dtype) -> list[Tensor]:
+    """The gradients and statistics after one backward pass."""
+    half = precision is torch.bfloat16
+    with inside, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss = network(images).levels[-1].float().square().mean()
+    loss.backward()
+    gradients = [value.grad for value in network.parameters() if value.grad is not None]
+    return [*gradients, *network.buffers()]
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_are_the_same_to_the_bit(name: str, frozen: bool, precision: torch.dtype) -> None:
+    images, results = torch.randn(2, 3, 65, 65), []
+    for inside in (nullcontext(), remade()):
+        torch.manual_seed(0)
+        network = NETWORKS[name]().train()
+        if frozen:
+            freeze(network)
+        results.append(learnt(network, images, inside, precision))
+    assert len(results[0]) > 50
+    assert all(torch.equal(kept, made) for kept, made in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_map_that_can_be_made_again_is_not_kept(inside: bool) -> None:
+    network = nn.Sequential(
+        conv_bn_relu(3, 8, 3), conv_bn_relu(8, 8, 3, activation=ReLU6), nn.Conv2d(8, 1, 1)
+    )
+    seen: list[weakref.ref[Tensor]] = []
+    for module in network.modules():
+        if isinstance(module, ReLU | ReLU6):
+            module.register_forward_hook(lambda *call: seen.append(weakref.ref(call[-1])))
+    with remade() if inside else nullcontext():
+        scores = network(torch.randn(2, 3, 9, 9))
+    assert [map() is None for map in seen] == [inside, inside]
+    scores.sum().backward()
+
+
+def test_a_map_that_was_changed_since_is_kept() -> None:
+    norm, relu, conv = BatchNorm2d(2), ReLU(), nn.Conv2d(2, 1, 1)
+    images, gradients = torch.randn(2, 2, 3, 3), []
+    for inside in (nullcontext(), remade()):
+        conv.zero_grad()
+        with inside:
+            map = relu(norm(images))
+            map += 1
+            conv(map).sum().backward()
+        assert conv.weight.grad is not None
+        gradients.append(conv.weight.grad.clone())
+    assert torch.equal(*gradients)
+    torch.testing.assert_close(gradients[0][0], map.sum((0, 2, 3))[:, None, None])
+
+
+@pytest.mark.parametrize("top", [None, 6.0])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_it_learns_as_torchs(top: float | None, compiled: bool) -> None:
+    values = torch.tensor([-1.0, 0.0, 0.5, 3.0, 6.0, 7.0], requires_grad=True)
+    ours: nn.Module = ReLU() if top is None else ReLU6()
+    run = torch.compile(ours, backend="eager") if compiled else ours
+    found = run(values * 1.0)
+    wanted = F.relu(values) if top is None else F.relu6(values)
+    assert torch.equal(found, wanted)
+    outer = torch.arange(1.0, 7.0)
+    gradients = (torch.autograd.grad(one, values, outer)[0] for one in (found, wanted))
+    assert torch.equal(*gradients)
+
+
+def test_a_second_backward_is_refused() -> None:
+    with remade():
+        loss = conv_bn_relu(3, 4, 1)(torch.randn(2, 3, 5, 5)).square().sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="backward was called before"):
+        loss.backward()
