@@ -108,7 +108,7 @@ def test_in_small_all_is_of_the_embedded_data_set_and_starts_without_downloads(
             assert (config.dataset, config.train.split, config.evaluate.split) == (
                 *("shapes", "train", "test"),
             )
-            assert config.train.iterations <= 60, key
+            assert config.train.iterations <= 30, key
             assert config.model.weights is None or config.model.weights.startswith("runs/"), key
 
 
