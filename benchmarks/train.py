@@ -62,7 +62,7 @@ def main() -> None:
         for name, results in found.items():
             print(f"{name:20}" + "".join(f"{result['miou']:9.2f}" for result in results))
         return
-    heads = ("images/s", "x wall", "x CPU", "CPU s", "MiB", "x MiB", "start s")
+    heads = ("images/s", "x wall", "x CPU", "CPU s", "MiB", "x MiB")
     print(f"{'':20}{''.join(f'{head:>9}' for head in heads)}")
     first = next(iter(found.values()))
     for name, results in found.items():
@@ -90,7 +90,7 @@ def _line(results: list[dict[str, float]], first: list[dict[str, float]]) -> str
 
     return (
         f"{1 / median('wall'):9.2f}{ratio('wall'):9.2f}{ratio('cpu'):9.2f}{median('cpu'):9.2f}"
-        f"{median('mib'):9.0f}{1 / ratio('mib'):9.2f}{median('start'):9.1f}"
+        f"{median('mib'):9.0f}{1 / ratio('mib'):9.2f}"
     )
 
 
@@ -131,13 +131,10 @@ class _Clock:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.before = _resident("VmRSS")
-        self.started = _age()
         self.marks: list[tuple[float, float]] = []
 
     def step(self) -> None:
         """A step begins."""
-        if not self.marks:
-            self.started = _age()
         self.marks.append((time.perf_counter(), _busy()))
         steps = len(self.marks) - 1 - WARM_UP
         if steps < self.options.steps:
@@ -148,7 +145,6 @@ class _Clock:
             "wall": (end - wall) / images,
             "cpu": (worked - busy) / images,
             "mib": (_resident("VmHWM") - self.before) / 1024,
-            "start": self.started,
         }
         print("\n" + json.dumps(result), flush=True)
         os._exit(0)
@@ -177,13 +173,6 @@ def _resident(key: str) -> float:
     """VmRSS or VmHWM of this process, KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith(key)))
-
-
-def _age() -> float:
-    """Seconds since this process was started."""
-    import psutil
-
-    return time.time() - psutil.Process().create_time()
 
 
 def _busy() -> float:
