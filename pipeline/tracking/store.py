@@ -29,6 +29,13 @@ os.register_at_fork(
 
 #: The tag by which a row is found whose number was lost.
 TOKEN = "journal"
+#: The tag from which MLflow's charts have a row's colour, by itself a random one; and colours that
+#: are told apart with any eyes (Okabe and Ito), before some that are with most.
+COLOUR = "mlflow.runColor"
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#7B5EA7", "#8C564B", "#7F7F7F", "#A6A61D"),
+)
 #: MLflow takes at most so many metrics at once.
 AT_ONCE = 1000
 
@@ -86,7 +93,8 @@ class Row:
             rows = client.search_runs([place], f"tags.`{TOKEN}` = '{journal.token}'")
             found = rows[0].info.run_id if rows else None
         if found is None:
-            row = client.create_run(place, run_name=name, tags={TOKEN: journal.token})
+            tags = {TOKEN: journal.token, COLOUR: _free_colour(client, place)}
+            row = client.create_run(place, run_name=name, tags=tags)
             found = row.info.run_id
         journal.opened(found)
         return found
@@ -170,6 +178,14 @@ class Row:
         seen = Dataset(name=name, digest=digest[:36], source_type="local", source=name)
         inputs = [DatasetInput(seen, [InputTag("mlflow.data.context", "training")])]
         self._client.log_inputs(self._id, inputs)
+
+
+def _free_colour(client: "MlflowClient", experiment: str) -> str:
+    """The colour that has been free for longest."""
+    newest = ["attributes.start_time DESC"]
+    rows = client.search_runs([experiment], order_by=newest, max_results=len(COLOURS) - 1)
+    taken = [row.data.tags.get(COLOUR) for row in rows]
+    return next(colour for colour in COLOURS if colour not in taken)
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from pipeline.config import Config
 from pipeline.tracking.naming import evaluation_metrics, swept_params
-from pipeline.tracking.store import NO_FORK
+from pipeline.tracking.store import COLOUR, COLOURS, NO_FORK
 from pipeline.tracking.tracker import Tracker
 
 
@@ -39,6 +39,18 @@ def test_a_row_that_was_deleted_from_the_store_is_opened_anew(
     tracker.finish()
     assert tracker.run_id != "0123456789abcdef0123456789abcdef"
     assert "opening a new row" in capsys.readouterr().out
+
+
+def test_rows_of_a_comparison_have_colours_of_their_own(mlflow_store: str) -> None:
+    client = MlflowClient(mlflow_store)
+    for number in range(len(COLOURS) + 1):
+        time.sleep(0.005)  # MLflow orders rows by the millisecond
+        tracker = Tracker("data", f"variant-{number}")
+        tracker.finish()
+        assert tracker.run_id is not None
+        row = client.get_run(tracker.run_id)
+        # The eleventh has that of the oldest one.
+        assert row.data.tags[COLOUR] == COLOURS[number % len(COLOURS)]
 
 
 def test_a_server_that_is_away_costs_a_line_and_not_the_run(
