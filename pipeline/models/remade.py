@@ -27,16 +27,16 @@ class Way:
     def __init__(self, make: Callable[[], Tensor], version: int) -> None:
         self.version = version
         self._make: Callable[[], Tensor] | None = make
-        self._map: Tensor | None = None
+        self._maps: Tensor | None = None
 
-    def map(self) -> Tensor:
+    def maps(self) -> Tensor:
         """The map, which is made once for all who ask."""
-        if self._map is None:
+        if self._maps is None:
             if self._make is None:
                 raise RuntimeError("backward was called before, and let go of these maps")
             with torch.no_grad():
-                self._map = self._make()
-        return self._map
+                self._maps = self._make()
+        return self._maps
 
     def rectified(self, top: float | None) -> "Way":
         """How the map's ReLU was made, in its place; its version is not known yet."""
@@ -46,7 +46,7 @@ class Way:
 
     def let_go(self) -> None:
         """Nobody will ask again."""
-        self._make = self._map = None
+        self._make = self._maps = None
 
 
 class remade(saved_tensors_hooks):  # noqa: N801  a context, as its base
@@ -66,7 +66,7 @@ def _pack(kept: Tensor) -> Tensor | Way:
 
 
 def _unpack(kept: Tensor | Way) -> Tensor:
-    return kept.map() if isinstance(kept, Way) else kept
+    return kept.maps() if isinstance(kept, Way) else kept
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -108,9 +108,9 @@ class ReLU6(nn.ReLU6):
         return _rectified(input, 6.0) if _learns(input) else super().forward(input)
 
 
-def _learns(map: Tensor) -> bool:
+def _learns(maps: Tensor) -> bool:
     """Whether a gradient will be taken; the compiler does all this by itself."""
-    return not torch.compiler.is_compiling() and torch.is_grad_enabled() and map.requires_grad
+    return not torch.compiler.is_compiling() and torch.is_grad_enabled() and maps.requires_grad
 
 
 def _rectified(input: Tensor, top: float | None) -> Tensor:
@@ -123,8 +123,8 @@ def _rectified(input: Tensor, top: float | None) -> Tensor:
     return result
 
 
-def _rectify(map: Tensor, top: float | None) -> Tensor:
-    return map.clamp_(min=0) if top is None else map.clamp_(0, top)
+def _rectify(maps: Tensor, top: float | None) -> Tensor:
+    return maps.clamp_(min=0) if top is None else maps.clamp_(0, top)
 
 
 class _Rectified(torch.autograd.Function):
@@ -145,7 +145,7 @@ class _Rectified(torch.autograd.Function):
         if ctx.way is None:
             (result,) = ctx.saved_tensors
         else:
-            result = ctx.way.map()
+            result = ctx.way.maps()
             ctx.way.let_go()
         if ctx.top is None:
             gradient = torch.ops.aten.threshold_backward(outer, result, 0.0)
