@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from mlflow import MlflowClient
 
+from benchmarks.small_project import copy_project
 from pipeline.entry import run
 from pipeline.errors import UserError
-from pipeline.paths import PROJECT
 
 SIZES = {"train": 6, "val": 3, "test": 2}
 SMALL = (
@@ -100,28 +99,8 @@ def copied(folder: Path) -> Copy:
     """The project with a small data set, prepared by its own stages."""
     root = folder / "project"
     shutil.rmtree(root, ignore_errors=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=PROJECT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (PROJECT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, root / name)
-    for built in (PROJECT / "pipeline").rglob("*.so"):
-        shutil.copy2(built, root / built.relative_to(PROJECT))
-    (root / "dvc.lock").unlink(missing_ok=True)
-    values = {"dataset": "shapes", "seed": 0, "variants": {"repro": [*SMALL, *CASES["plain"]]}}
-    (root / "params.yaml").write_text(yaml.safe_dump(values))
-    manifest = root / "data" / "manifests" / "shapes.yaml"
-    content = yaml.safe_load(manifest.read_text())
-    content["source"]["side"] = 64
-    for name, size in SIZES.items():
-        content["splits"][name]["size"] = size
-    manifest.write_text(yaml.safe_dump(content, sort_keys=False))
+    params = {"dataset": "shapes", "seed": 0, "variants": {"repro": [*SMALL, *CASES["plain"]]}}
+    copy_project(root, params, SIZES)
     copy, log = Copy(root), folder / "prepare.log"
     copy.finish("git", "init", "-q", log=log)
     copy.finish("dvc", "commit", "-f", "-q", "data.dvc", log=log)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from pipeline.paths import PROJECT
+from benchmarks.small_project import copy_project
 
 pytestmark = pytest.mark.dvc
 
@@ -91,25 +91,7 @@ class Copy:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     root = tmp_path_factory.mktemp("copy") / "project"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=PROJECT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (PROJECT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, root / name)
-    (root / "dvc.lock").unlink(missing_ok=True)
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    manifest = root / "data" / "manifests" / "shapes.yaml"
-    content = yaml.safe_load(manifest.read_text())
-    content["source"]["side"] = 64
-    for name, size in SIZES.items():
-        content["splits"][name]["size"] = size
-    manifest.write_text(yaml.safe_dump(content, sort_keys=False))
+    copy_project(root, PARAMS, SIZES)
     copy = Copy(root)
     copy.run("git", "init", "-q")
     copy.run("dvc", "commit", "-f", "-q", "data.dvc")
