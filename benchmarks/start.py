@@ -15,16 +15,13 @@ import sys
 import tempfile
 import time
 
-import psutil
-
 from pipeline.entry import run
 from pipeline.errors import UserError
 
 #: What the started process runs: the stage, ended after its first step.
 CODE = """
-import contextlib, os, runpy, sys
+import contextlib, os, runpy, sys, time
 from pipeline import imports as module
-from benchmarks.start import age
 
 whole = {
     "lean": module.imports,
@@ -37,7 +34,7 @@ def imports(*args, **options):
         yield
         from pipeline.training.task import SegmentationTask
     def end(*_):
-        print(age(), flush=True)
+        print(time.time(), flush=True)
         os._exit(0)
     SegmentationTask.on_train_batch_end = end
 
@@ -63,6 +60,7 @@ def main() -> None:
 
 def _started(name: str, overrides: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
+        started = time.time()
         words = [f"hydra.run.dir={folder}/run", "trainer.progress_bar=false", *overrides]
         done = subprocess.run(
             [sys.executable, "-c", CODE, name, *words],
@@ -72,12 +70,7 @@ def _started(name: str, overrides: list[str]) -> float:
         )
     if done.returncode:
         raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
-    return float(done.stdout.split()[-1])
-
-
-def age() -> float:
-    """Seconds since this process was started."""
-    return time.time() - psutil.Process().create_time()
+    return float(done.stdout.split()[-1]) - started
 
 
 if __name__ == "__main__":
