@@ -120,15 +120,22 @@ class Effect:
 
 
 def effects(study: Study) -> list[Effect]:
-    """What each change of one setting buys on average over all pairs of it, and the CRF.
+    """What each change of one setting buys on average over its pairs, and the CRF.
 
-    Listed by setting, in the order of SETTINGS, the CRF last; within one, by what it bought.
+    Of pairs that differ in other keys besides only those count that differ in the fewest. Listed by
+    setting, in the order of SETTINGS, the CRF last; within one, by what it bought.
     """
     alike: dict[tuple[str, str, str], list[Change]] = {}
     for change in [*single_changes(study), *crf_changes(study)]:
         key = change.setting, change.value_before, change.value_after
         alike.setdefault(key, []).append(change)
-    return [Effect(changes, _average(changes)) for changes in alike.values()]
+    clean = [_cleanest(changes) for changes in alike.values()]
+    return [Effect(changes, _average(changes)) for changes in clean]
+
+
+def _cleanest(changes: Sequence[Change]) -> list[Change]:
+    fewest = min(len(change.besides) for change in changes)
+    return [change for change in changes if len(change.besides) == fewest]
 
 
 def _average(changes: Sequence[Change]) -> Difference:

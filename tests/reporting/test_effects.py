@@ -94,6 +94,16 @@ def test_an_effect_is_the_mean_over_its_pairs_and_over_seeds(
     assert stride.gmacs == pytest.approx((21.96 / 6.41 * 26.4 / 26.4) ** 0.5)
 
 
+def test_pairs_that_differ_besides_do_not_count_beside_clean_ones(
+    variants: list[Variant], tmp_path: Path
+) -> None:
+    longer = TrainConfig(iterations=1200, crop_size=97)
+    other = made(tmp_path, replace(PLANS[1], name="longer", train=longer))
+    found = {effect.setting: effect for effect in effects(study_of([*variants[:2], other]))}
+    assert [c.after.name for c in found["Output stride"].changes] == ["v3-os8"]
+    assert found["Output stride"].besides == []
+
+
 def test_the_crf_is_an_effect_on_every_network(seeds: Study) -> None:
     last = effects(seeds)[-1]
     assert (last.setting, last.said, len(last.changes)) == (CRF, "without → with", 3)
