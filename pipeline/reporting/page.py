@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from pipeline.datasets.prepared import Prepared
@@ -187,9 +187,14 @@ def _html(study: Study, content: dict[str, Any], drawn: dict[str, Path]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = data_uri
+    environment.filters |= {"data_uri": data_uri, "breakable": _breakable}
     template = environment.get_template("report.html.j2")
     return template.render(content, drawings=drawings, confusion_picture=confusion)
+
+
+def _breakable(name: str) -> Markup:
+    """A long name that may go on in the next line after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _markdown(content: dict[str, Any], drawn: dict[str, Path]) -> str:

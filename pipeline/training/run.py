@@ -19,6 +19,7 @@ from pipeline.config import Config
 from pipeline.datasets.datamodule import images_of_a_pass
 from pipeline.datasets.prepared import Prepared, load_prepared
 from pipeline.files import write_json, write_whole
+from pipeline.inference.measure import device_name
 from pipeline.models.network import build_model
 from pipeline.models.weights import load_weights
 from pipeline.paths import RUNS
@@ -187,7 +188,7 @@ def is_first() -> bool:
 def _environment(config: Config) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     on_gpu = config.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads"
+    device = device_name(torch.device("cuda" if on_gpu else "cpu"))
     return {"versions": {"python": platform.python_version(), **versions}, "device": device}
 
 

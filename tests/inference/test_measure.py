@@ -16,4 +16,11 @@ def test_cost_is_stated_in_millions_billions_and_mebibytes_at_its_size() -> None
 
 
 def test_the_processors_threads_are_part_of_its_name() -> None:
-    assert device_name(torch.device("cpu")) == f"cpu, {torch.get_num_threads()} threads"
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert device_name(torch.device("cpu")) == "cpu, 1 thread"
+        torch.set_num_threads(2)
+        assert device_name(torch.device("cpu")) == "cpu, 2 threads"
+    finally:
+        torch.set_num_threads(before)

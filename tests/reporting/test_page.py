@@ -41,7 +41,7 @@ class Page(HTMLParser):
         elif tag in ("td", "th"):
             self.tables[self._name][-1].append("")
             self.values[self._name][-1].append(found.get("data-value"))
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
