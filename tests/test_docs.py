@@ -205,10 +205,13 @@ def typed(page: Page, *, not_run: bool = False) -> list[list[str]]:
 
 @ids
 def test_modules_options_and_targets_are_there(page: Page) -> None:
-    targets = re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    makefile = (PROJECT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z]+):", makefile, re.MULTILINE)
     for words in typed(page):
         if words[0] == "make":
-            assert set(words[1:]) <= set(targets), words
+            given, named = ([w for w in words[1:] if ("=" in w) is it] for it in (True, False))
+            assert set(named) <= set(targets), words
+            assert all(f"$({word.partition('=')[0]})" in makefile for word in given), words
         # Its overrides are composed by the next test.
         if words[:2] == ["python", "-m"] and words[2] not in ("pytest", "pipeline.train"):
             source = source_of(words[2])

@@ -181,11 +181,11 @@ class Row:
 
 
 def _free_colour(client: "MlflowClient", experiment: str) -> str:
-    """The colour that has been free for longest."""
-    newest = ["attributes.start_time DESC"]
-    rows = client.search_runs([experiment], order_by=newest, max_results=len(COLOURS) - 1)
+    """The colour that the fewest of the latest rows have."""
+    latest = ["attributes.start_time DESC"]
+    rows = client.search_runs([experiment], order_by=latest, max_results=10 * len(COLOURS))
     taken = [row.data.tags.get(COLOUR) for row in rows]
-    return next(colour for colour in COLOURS if colour not in taken)
+    return min(COLOURS, key=taken.count)
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
