@@ -94,7 +94,10 @@ def drawn(page: Page, address: str) -> str:
 
 def test_the_printed_link_opens_the_comparison(dashboard: tuple[str, str], page: Page) -> None:
     server, printed = dashboard
-    text = drawn(page, printed)
+    drawn(page, printed)
+    # The axes of the parallel coordinates come last.
+    page.wait("document.body.innerText.includes('model.decoder')")
+    text = page.text()
     for name in ("v3-os8-seed0", "v3-os8-seed1", "v3-os16-seed0", "v3-os16-seed1"):
         assert name in text
     headings = ("Which variant wins, and at what cost", "From settings to mIoU", "Learning")

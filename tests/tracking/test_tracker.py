@@ -44,7 +44,7 @@ def test_a_row_that_was_deleted_from_the_store_is_opened_anew(
 def test_rows_of_a_comparison_have_colours_of_their_own(mlflow_store: str) -> None:
     client = MlflowClient(mlflow_store)
     for number in range(len(COLOURS) + 1):
-        tracker = Tracker("data", f"variant-{number}")
+        tracker = Tracker("colours", f"variant-{number}")
         tracker.finish()
         assert tracker.run_id is not None
         row = client.get_run(tracker.run_id)
