@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.entry import fail, run
+from pipeline.errors import UserError
 from pipeline.experiments import params_of, replace_params, rows, said, tables
 from pipeline.files import write_whole
 from pipeline.paths import PROJECT, REPORT
@@ -32,8 +33,12 @@ def main() -> None:
     )
     parser.add_argument("words", nargs="*", metavar="TABLE | OVERRIDE", help="`all`: every table")
     parser.add_argument("--run", action="store_true", help="run each, keep its report, and go on")
-    parser.add_argument("--slots", help="with --run: trainings at a time, as of pipeline.sweep")
+    parser.add_argument(
+        "--slots", type=int, help="with --run: trainings at a time, as of pipeline.sweep"
+    )
     given = parser.parse_args()
+    if given.slots is not None and (given.slots < 1 or not given.run):
+        raise UserError(f"--slots={given.slots}: must be 1 or more, and needs --run")
     overrides = [word for word in given.words if "=" in word]
     chosen = [word for word in given.words if "=" not in word]
     chosen = tables() if chosen == ["all"] else chosen
@@ -41,7 +46,7 @@ def main() -> None:
         for table in tables():
             print(f"{table:20} {len(rows(table)):3} rows  {said(table)}")
     elif given.run:
-        _run(chosen, overrides, ["--slots", given.slots] if given.slots else [])
+        _run(chosen, overrides, ["--slots", str(given.slots)] if given.slots else [])
     else:
         text = params_of(chosen, overrides, PARAMS.read_text(encoding="utf-8"))
         kept = replace_params(PARAMS, text, KEPT / "params.yaml")

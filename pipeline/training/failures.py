@@ -160,15 +160,17 @@ def lost_a_process(error: BaseException) -> bool:
     )
 
 
-def lost_process(iteration: int) -> UserError:
+def lost_process(error: BaseException, iteration: int) -> UserError:
     """What to look at, in one line.
 
     Args:
+        error: as it was raised.
         iteration: that was being done.
     """
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(
         f"another process of this training ended, or is out of reach, at iteration {iteration}: "
-        "its own output says why; the same command goes on from the last checkpoint"
+        f"its own output says why; the same command goes on from the last checkpoint ({said})"
     )
 
 

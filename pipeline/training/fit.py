@@ -140,7 +140,7 @@ def _fit_phase(
             )
     except (RuntimeError, MemoryError) as error:
         if lost_a_process(error):
-            raise lost_process(history.iteration + 1) from error
+            raise lost_process(error, history.iteration + 1) from error
         if not ran_out_of_memory(error):
             raise
         fixed = 3 * sum(value.numel() * value.element_size() for value in network.parameters())
