@@ -1,4 +1,6 @@
-"""Batch norm and ReLU whose results training makes again in backward instead of keeping them.
+"""Maps and weights that training makes again in backward instead of keeping them.
+
+Batch norm's results, their sums with a shortcut, the ReLU of either, and weights in half precision.
 
 Source: Pleiss et al., arXiv 1707.06990, section 3 (normalised maps are cheap to make and dear to
 keep); Rota Bulò et al., arXiv 1712.02616, section 3.1.
@@ -44,25 +46,70 @@ class Way:
         assert make is not None
         return Way(lambda: _rectify(make(), top), -1)
 
+    def plus(self, shortcut: "Tensor | Way") -> Callable[[], Tensor]:
+        """What makes the sum of this map, which nobody else asks for, and a shortcut."""
+        make = self._make
+        assert make is not None
+        return lambda: make() + _unpack(shortcut)
+
+    def keep(self, maps: Tensor) -> None:
+        """These are the maps, so nothing has to be made."""
+        version = maps._version
+        self._make = lambda: _unchanged(maps, version)
+
     def let_go(self) -> None:
         """Nobody will ask again."""
         self._make = self._maps = None
 
 
 class remade(saved_tensors_hooks):  # noqa: N801  a context, as its base
-    """Inside, layers keep how a batch norm or its ReLU was made where they would keep the map.
+    """Inside, layers keep how a map or a weight was made where they would keep it itself.
 
-    Half as many maps stay in memory. The same operators make the others again, from what batch
-    norm keeps anyway: gradients are the same to the bit.
+    Half as many maps stay in memory, and no weights in half precision. The same operators make the
+    others again, from what batch norm keeps anyway: gradients are the same to the bit.
     """
 
     def __init__(self) -> None:
         super().__init__(_pack, _unpack)
+        self._cached = True
+
+    def __enter__(self) -> None:
+        """Autocast keeps no weights either."""
+        self._cached = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False)
+        super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        """As before."""
+        super().__exit__(*error)
+        torch.set_autocast_cache_enabled(self._cached)
 
 
 def _pack(kept: Tensor) -> Tensor | Way:
-    way = getattr(kept, WAY, None)
-    return way if isinstance(way, Way) and way.version == kept._version else kept
+    return _way(kept) or _way_of_cast(kept) or kept
+
+
+def _way(maps: Tensor) -> Way | None:
+    """How these maps were made, unless they were changed since."""
+    way = getattr(maps, WAY, None)
+    return way if isinstance(way, Way) and way.version == maps._version else None
+
+
+def _way_of_cast(kept: Tensor) -> Way | None:
+    """How a weight in half precision was made."""
+    if kept.grad_fn is None or kept.grad_fn.name() != "ToCopyBackward0":
+        return None
+    weight = getattr(kept.grad_fn.next_functions[0][0], "variable", None)
+    if weight is None or (weight.device, weight.stride()) != (kept.device, kept.stride()):
+        return None
+    kind, version = kept.dtype, weight._version
+    return Way(lambda: _unchanged(weight, version).to(kind), kept._version)
+
+
+def _unchanged(values: Tensor, version: int) -> Tensor:
+    if values._version != version:
+        raise RuntimeError("a weight or map was changed in place between forward and backward")
+    return values
 
 
 def _unpack(kept: Tensor | Way) -> Tensor:
@@ -84,6 +131,31 @@ class BatchNorm2d(nn.BatchNorm2d):
         mean, variance = (None, None) if by_batch else (self.running_mean, self.running_var)
         weight, bias = self.weight, self.bias
         return lambda: F.batch_norm(input, mean, variance, weight, bias, by_batch, 0.0, self.eps)
+
+
+def added(maps: Tensor, shortcut: Tensor) -> Tensor:
+    """The sum of a batch norm's result and a shortcut, N x C x H x W, which knows how it was made.
+
+    A shortcut that is such a sum itself is made again with it, and then stays for its own block's
+    turn in backward: `keep` the ends of long chains.
+    """
+    result = maps + shortcut
+    way = _way(maps) if _learns(result) else None
+    if way is not None:
+        setattr(result, WAY, Way(way.plus(_way(shortcut) or shortcut.detach()), result._version))
+    return result
+
+
+def keep(maps: Tensor) -> Tensor:
+    """The same maps, which are not made again: a chain of sums starts anew with them.
+
+    Raises:
+        RuntimeError: in backward, if they were changed in place since.
+    """
+    way = _way(maps) if _learns(maps) else None
+    if way is not None:
+        way.keep(maps.detach())
+    return maps
 
 
 class ReLU(nn.ReLU):
@@ -114,8 +186,8 @@ def _learns(maps: Tensor) -> bool:
 
 
 def _rectified(input: Tensor, top: float | None) -> Tensor:
-    before = getattr(input, WAY, None)
-    way = before.rectified(top) if isinstance(before, Way) else None
+    before = _way(input)
+    way = None if before is None else before.rectified(top)
     result: Tensor = _Rectified.apply(input, top, way)
     if way is not None:
         way.version = result._version

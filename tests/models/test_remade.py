@@ -12,7 +12,7 @@ from pipeline.models.backbones.mobilenet_v2 import MobileNetV2
 from pipeline.models.backbones.resnet import ResNet
 from pipeline.models.backbones.xception import Xception
 from pipeline.models.layers import conv_bn_relu
-from pipeline.models.remade import BatchNorm2d, ReLU, ReLU6, remade
+from pipeline.models.remade import WAY, BatchNorm2d, ReLU, ReLU6, added, keep, remade
 from pipeline.training.batch_norm import freeze
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -76,6 +76,98 @@ def test_a_map_that_was_changed_since_is_kept() -> None:
         gradients.append(conv.weight.grad.clone())
     assert torch.equal(*gradients)
     torch.testing.assert_close(gradients[0][0], map.sum((0, 2, 3))[:, None, None])
+
+
+def test_a_relu_of_maps_that_were_changed_learns_from_what_it_saw() -> None:
+    norm, relu, gradients = BatchNorm2d(2), ReLU(), []
+    images = torch.randn(2, 2, 3, 3)
+    for inside in (nullcontext(), remade()):
+        norm.zero_grad()
+        with inside:
+            map = norm(images)
+            map += 1
+            relu(map).square().sum().backward()
+        assert norm.bias.grad is not None
+        gradients.append(norm.bias.grad.clone())
+    assert torch.equal(*gradients)
+    torch.testing.assert_close(gradients[0], 2 * (norm(images) + 1).clamp(min=0).sum((0, 2, 3)))
+
+
+class Chain(nn.Module):
+    """Three blocks with shortcuts, and a decoder's look at the last one's result."""
+
+    def __init__(self, kept: bool) -> None:
+        super().__init__()
+        self.first = conv_bn_relu(3, 4, 3)
+        self.norms = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), BatchNorm2d(4)) for _ in range(3)
+        )
+        self.relu, self.last, self.kept = ReLU(), nn.Conv2d(4, 1, 1), kept
+        self.sums: list[weakref.ref[Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.first(images)
+        for block in self.norms:
+            x = self.relu(added(block(x), x))
+            self.sums.append(weakref.ref(x))
+        x = keep(x) if self.kept else x
+        return self.last(x)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_sums_are_made_again_from_the_one_that_is_kept(kept: bool) -> None:
+    network, images, gradients = Chain(kept), torch.randn(2, 3, 9, 9), []
+    for inside in (nullcontext(), remade()):
+        network.zero_grad()
+        network.sums.clear()
+        with inside:
+            scores = network(images)
+        gone = [sum() is None for sum in network.sums]
+        scores.square().sum().backward()
+        gradients.append([value.grad.clone() for value in network.parameters()])  # type: ignore[union-attr]
+    assert gone == [True, True, True]
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+def test_what_is_kept_is_not_made_again() -> None:
+    norm, relu, images = BatchNorm2d(2), ReLU(), torch.randn(2, 2, 3, 3)
+    assert keep(images) is images
+    map, changed = (relu(added(norm(images), images)) for _ in range(2))
+    assert keep(map) is map
+    assert getattr(map, WAY).maps().data_ptr() == map.data_ptr()
+    keep(changed)
+    changed += 1
+    with pytest.raises(RuntimeError, match="a weight or map was changed"):
+        changed.sum().backward()
+
+
+def test_a_sum_of_other_kinds_of_numbers_is_made_as_it_was() -> None:
+    norm, shortcut = BatchNorm2d(2), torch.randn(2, 2, 3, 3)
+    images = torch.randn(2, 2, 3, 3, dtype=torch.bfloat16)
+    with remade():
+        sum = added(norm(images), shortcut)
+        loss = sum.square().sum()
+        wanted = sum.detach().clone()
+    assert loss.grad_fn is not None
+    made = loss.grad_fn.next_functions[0][0]._saved_self  # type: ignore[union-attr]
+    assert made.dtype is torch.float32 and torch.equal(made, wanted)
+
+
+def test_a_weight_in_half_precision_is_not_kept() -> None:
+    conv = nn.Conv2d(2, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        with remade():
+            scores = conv(torch.randn(1, 2, 5, 5))
+            assert not torch.is_autocast_cache_enabled()
+        assert torch.is_autocast_cache_enabled()
+    conv.weight.data += 0  # the same, but not known to be
+    scores.sum().backward()
+    with torch.autocast("cpu", torch.bfloat16), remade():
+        scores = conv(torch.randn(1, 2, 5, 5))
+    with torch.no_grad():
+        conv.weight += 1
+    with pytest.raises(RuntimeError, match="a weight or map was changed"):
+        scores.sum().backward()
 
 
 @pytest.mark.parametrize("top", [None, 6.0])

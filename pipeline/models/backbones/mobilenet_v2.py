@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.models.backbones.base import Backbone, Features, atrous_stages
 from pipeline.models.layers import AtrousConv2d, conv_bn_relu
-from pipeline.models.remade import BatchNorm2d, ReLU6
+from pipeline.models.remade import BatchNorm2d, ReLU6, added
 
 #: The paper's Table 2: expansion t, channels c, blocks n, stride s of the first block.
 BOTTLENECKS = (
@@ -70,7 +70,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x in_channels x H x W to N x out_channels x H/stride x W/stride."""
-        return x + self.conv(x) if self.has_shortcut else self.conv(x)
+        return added(self.conv(x), x) if self.has_shortcut else self.conv(x)
 
 
 class MobileNetV2(Backbone):

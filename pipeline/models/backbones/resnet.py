@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.models.backbones.base import Backbone, Features, Stage, atrous_stages
 from pipeline.models.layers import AtrousConv2d, conv_bn_relu
-from pipeline.models.remade import BatchNorm2d, ReLU
+from pipeline.models.remade import BatchNorm2d, ReLU, added, keep
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -58,7 +58,7 @@ class BasicBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
-        return self.relu(x + shortcut)
+        return self.relu(added(x, shortcut))
 
 
 class Bottleneck(nn.Module):
@@ -102,7 +102,7 @@ class Bottleneck(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.bn3(self.conv3(x))
-        return self.relu(x + shortcut)
+        return self.relu(added(x, shortcut))
 
 
 class Architecture(NamedTuple):
@@ -177,7 +177,8 @@ class ResNet(Backbone):
         levels = [self.relu(self.bn1(self.conv1(images)))]
         x = self.maxpool(levels[0])
         for number in range(1, self.blocks + 1):
-            x = getattr(self, f"layer{number}")(x)
+            # A decoder asks for its level early in backward, when a chain's maps would pile up.
+            x = keep(getattr(self, f"layer{number}")(x))
             levels.append(x)
         return Features(images, (*levels[:4], x))
 
