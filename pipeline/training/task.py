@@ -156,7 +156,7 @@ class SegmentationTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with momentum over the configured groups, with the configured policy by iteration."""
         groups = parameter_groups(self.network, self.config)
-        optimizer = SGD(groups, momentum=self.config.momentum)
+        optimizer = SGD(groups, momentum=self.config.momentum, fused=True)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule(self.config))},
