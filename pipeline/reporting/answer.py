@@ -125,7 +125,7 @@ def _largest(effects: Sequence[Effect]) -> Sentence:
     doubts = f", which is {listing(most.miou.doubts)}" if most.miou.doubts else ""
     return [
         ("Of single changes ", False),
-        (f"{most.setting.lower()} {most.said}", True),
+        (f"{most.setting} {most.said}", True),
         (" counts most: ", False),
         (f"{signed(most.miou.points)} points", True),
         (f"{over}{cost}{besides}{doubts}.", False),

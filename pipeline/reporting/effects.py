@@ -130,7 +130,7 @@ def effects(study: Study) -> list[Effect]:
         key = change.setting, change.value_before, change.value_after
         alike.setdefault(key, []).append(change)
     clean = [_cleanest(changes) for changes in alike.values()]
-    return [Effect(changes, _average(changes)) for changes in clean]
+    return sorted((Effect(changes, _average(changes)) for changes in clean), key=_place)
 
 
 def _cleanest(changes: Sequence[Change]) -> list[Change]:
@@ -156,7 +156,7 @@ def _average(changes: Sequence[Change]) -> Difference:
 
 def single_changes(study: Study) -> list[Change]:
     """Every pair that differs in one of SETTINGS, or in one other key, and shares a seed."""
-    found = []
+    pairs: dict[tuple[str, frozenset[str]], list[tuple[Group, Group]]] = {}
     for one, other in combinations(study.compared, 2):
         if one.config is None or other.config is None or not set(one.seeds) & set(other.seeds):
             continue
@@ -164,18 +164,21 @@ def single_changes(study: Study) -> list[Change]:
         differing = [name for name, say in SETTINGS.items() if say(models[0]) != say(models[1])]
         others = _others(one, other)
         if len(differing) == 1 or (not differing and len(others) == 1):
-            found.append(_change(differing[0] if differing else next(iter(others)), one, other))
-    order = list(SETTINGS)
+            setting = differing[0] if differing else next(iter(others))
+            values = frozenset(_values(setting, one, other))
+            pairs.setdefault((setting, values), []).append((one, other))
+    found = [
+        _change(setting, *pair)
+        for (setting, _), alike in pairs.items()
+        for pair in _directed(setting, alike)
+    ]
+    return sorted(found, key=_place)
 
-    def place(change: Change) -> tuple[int, str, float]:
-        known = change.setting in SETTINGS
-        return (
-            order.index(change.setting) if known else len(order),
-            "" if known else change.setting,
-            -change.miou.points,
-        )
 
-    return sorted(found, key=place)
+def _place(change: Change | Effect) -> tuple[int, str, float]:
+    places = {setting: place for place, setting in enumerate(SETTINGS)} | {CRF: len(SETTINGS) + 1}
+    other = "" if change.setting in places else change.setting
+    return places.get(change.setting, len(SETTINGS)), other, -change.miou.points
 
 
 def crf_changes(study: Study) -> list[Change]:
@@ -194,13 +197,10 @@ def crf_change(group: Group) -> Change | None:
     return Change(CRF, "without", "with", group, group, trust)
 
 
-def _change(setting: str, one: Group, other: Group) -> Change:
-    before, after = _ordered(setting, one, other)
+def _change(setting: str, before: Group, after: Group) -> Change:
+    values = _values(setting, before, after)
     others = _others(before, after)
-    if setting in SETTINGS:
-        values = [SETTINGS[setting](_config(group).model) for group in (before, after)]
-    else:
-        values = [str(value) for value in others.pop(setting)]
+    others.pop(setting, None)
     points = difference(before, after)
     if points is None:
         raise ValueError(f"{before.name} and {after.name} have no figure at a single scale")
@@ -219,15 +219,31 @@ def _change(setting: str, one: Group, other: Group) -> Change:
     )
 
 
-def _ordered(setting: str, one: Group, other: Group) -> tuple[Group, Group]:
-    """The plain value before the costly one, so that a change reads as something bought."""
+def _values(setting: str, one: Group, other: Group) -> tuple[str, str]:
+    """What the setting is in both, in words."""
+    if setting in SETTINGS:
+        say = SETTINGS[setting]
+        return say(_config(one).model), say(_config(other).model)
+    values = _others(one, other)[setting]
+    return str(values[0]), str(values[1])
 
-    def rank(group: Group) -> tuple[float, float]:
-        model, gmacs = _config(group).model, group.cost.gmacs
+
+def _directed(setting: str, pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:
+    """Pairs of the same two values, the plain one first, so that a change is something bought.
+
+    Of two backbones and the like the cheaper on average is the plain one: all pairs go one way.
+    """
+    first = _values(setting, *pairs[0])[0]
+    alike = [pair if _values(setting, *pair)[0] == first else pair[::-1] for pair in pairs]
+
+    def rank(groups: Sequence[Group]) -> tuple[float, float]:
+        model = _config(groups[0]).model
         own = {"Output stride": -model.output_stride, "Decoder": int(model.decoder)}
-        return own.get(setting, 0), math.inf if gmacs is None else gmacs
+        gmacs = _known([group.cost.gmacs for group in groups])
+        return own.get(setting, 0), mean(gmacs) if len(gmacs) == len(groups) else math.inf
 
-    return (one, other) if rank(one) <= rank(other) else (other, one)
+    ones, others = zip(*alike, strict=True)
+    return alike if rank(ones) <= rank(others) else [pair[::-1] for pair in alike]
 
 
 def _others(before: Group, after: Group) -> dict[str, tuple[Any, Any]]:

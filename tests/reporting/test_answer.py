@@ -102,7 +102,7 @@ def test_a_lead_below_the_spread_over_seeds_is_called_so(seeds: Study) -> None:
 
 def test_the_change_that_counts_most_is_said_with_its_cost(variants: list[Variant]) -> None:
     said = next(s for s in text(variants) if s.startswith("Of single"))
-    assert said.startswith("Of single changes backbone ") and " counts most: +" in said
+    assert said.startswith("Of single changes Backbone ") and " counts most: +" in said
     assert said.endswith("times the GMACs.")
 
 

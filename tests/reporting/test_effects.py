@@ -104,6 +104,35 @@ def test_pairs_that_differ_besides_do_not_count_beside_clean_ones(
     assert found["Output stride"].besides == []
 
 
+def test_a_change_has_one_direction_whatever_a_pair_costs(
+    variants: list[Variant], tmp_path: Path
+) -> None:
+    # At stride 8 the large backbone is the cheaper one of its pair, and differs besides.
+    longer = TrainConfig(iterations=1200, crop_size=97)
+    large = ModelConfig(backbone="resnet50", output_stride=8)
+    plans = [
+        replace(PLANS[1], name="small", gmacs=30.0, train=longer),
+        replace(PLANS[1], name="large", model=large, gmacs=20.0),
+    ]
+    found = [
+        (effect.said, [change.after.name for change in effect.changes])
+        for effect in effects(
+            study_of([variants[0], variants[4], *(made(tmp_path, plan) for plan in plans)])
+        )
+        if effect.setting == "Backbone"
+    ]
+    assert found == [(f"{ModelConfig().backbone} → resnet50", ["v3-resnet50"])]
+
+
+def test_effects_of_a_setting_are_listed_by_what_they_bought(
+    variants: list[Variant], tmp_path: Path
+) -> None:
+    third = made(tmp_path, replace(PLANS[1], name="os32", model=ModelConfig(output_stride=32)))
+    strides = [e for e in effects(study_of([*variants, third])) if e.setting == "Output stride"]
+    points = [effect.miou.points for effect in strides]
+    assert len(points) == 3 and points == sorted(points, reverse=True)
+
+
 def test_the_crf_is_an_effect_on_every_network(seeds: Study) -> None:
     last = effects(seeds)[-1]
     assert (last.setting, last.said, len(last.changes)) == (CRF, "without → with", 3)
