@@ -46,6 +46,13 @@ class Group:
     #: Points of mIoU: the spread over seeds of the study's other settings, which stands in for that
     #: of a single run.
     borrowed: float | None = None
+    #: What all names of the study begin with.
+    common: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name without that, for drawings and the heads of columns."""
+        return self.name.removeprefix(self.common)
 
     @property
     def first(self) -> Variant:
@@ -180,6 +187,13 @@ class Difference:
         return found
 
 
+def _common(names: Sequence[str]) -> str:
+    """What all names begin with, up to a hyphen: "v3_table2-" of a table's rows."""
+    parted = [name.partition("-") for name in names]
+    heads, tails = {head for head, _, _ in parted}, [tail for _, _, tail in parted]
+    return f"{heads.pop()}-" if len(heads) == 1 < len(names) and all(tails) else ""
+
+
 def study_of(variants: Sequence[Variant]) -> Study:
     """Group the variants, and find those that can be compared."""
     groups = _grouped(variants)
@@ -189,7 +203,8 @@ def study_of(variants: Sequence[Variant]) -> Study:
             kinds.setdefault(group.evaluation.protocol, []).append(group)
     largest = max(kinds.values(), key=lambda found: sum(len(g.runs) for g in found), default=[])
     typical = pooled_spread(largest)
-    lent = {id(group): replace(group, borrowed=typical) for group in groups}
+    common = _common([group.name for group in groups])
+    lent = {id(group): replace(group, borrowed=typical, common=common) for group in groups}
     return Study([lent[id(group)] for group in groups], [lent[id(group)] for group in largest])
 
 

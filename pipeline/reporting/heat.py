@@ -22,7 +22,7 @@ def class_plot(study: Study) -> Figure | None:
     classes = compared[0].evaluation.classes
     values = np.array([[_nan(group.iou("single", c)) for group in compared] for c in classes])
     size = (2.0 + 0.95 * len(compared), 1.6 + 0.27 * len(classes))
-    names = [group.name for group in compared]
+    names = [group.label for group in compared]
     return _heat(values, classes, names, size, "IoU, %", decimals=1, vmax=100)
 
 

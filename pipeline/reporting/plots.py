@@ -128,7 +128,7 @@ def _cost_panel(axes: Axes, study: Study, cost: str) -> None:
             edgecolors=style["color"],
             linewidths=1.6,
             zorder=3,
-            label=group.name,
+            label=group.label,
         )
         spread = group.spread(miou_in("single"))
         if spread is not None:
@@ -152,10 +152,10 @@ def curves_plot(study: Study, what: Sequence[str]) -> Figure | None:
     words = {"val_miou": "mIoU on val, %", "train_loss": "training loss"}
     drawn = [group for group in study.groups if any(_curve(group, column) for column in what)]
     with matplotlib.rc_context(STYLE):
-        figure, panels = _panels(len(what), legend_rows=math.ceil(len(drawn) / 2))
+        figure, panels = _panels(len(what), named=drawn)
         for axes, column in zip(panels, what, strict=True):
             for group in drawn:
-                _curve_line(axes, _curve(group, column), group.name, study.groups.index(group))
+                _curve_line(axes, _curve(group, column), group.label, study.groups.index(group))
             axes.set_xlabel("iteration")
             axes.set_ylabel(words[column])
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -163,7 +163,8 @@ def curves_plot(study: Study, what: Sequence[str]) -> Figure | None:
             if column == "train_loss" and min(values) > 0:
                 _spread_out(axes, axes.yaxis, values, 4)
         handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=2 * len(what), fontsize=9)
+        columns = _legend_columns(names, len(what))
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=9)
     return figure
 
 
@@ -209,7 +210,7 @@ def borders_plot(study: Study, what: Sequence[str]) -> Figure | None:
         return None
     words = {"miou": "mIoU in the band, %", "gain": "CRF gain in the band, points"}
     with matplotlib.rc_context(STYLE):
-        figure, panels = _panels(len(what), legend_rows=math.ceil(len(compared) / 2))
+        figure, panels = _panels(len(what), named=compared)
         for axes, which in zip(panels, what, strict=True):
             for group in compared:
                 _borders_line(axes, group, study.groups.index(group), which)
@@ -219,7 +220,8 @@ def borders_plot(study: Study, what: Sequence[str]) -> Figure | None:
             axes.set_ylabel(words[which])
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=2 * len(what), fontsize=9)
+        columns = _legend_columns(names, len(what))
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=9)
     return figure
 
 
@@ -229,9 +231,9 @@ def _borders_line(axes: Axes, group: Group, index: int, which: str) -> None:
     without, refined = group.band("single"), group.band("single_crf")
     style = look(index) | {"ms": 4.5, "lw": 1.6, "mfc": "none", "markevery": (index % 5, 5)}
     if which == "gain":
-        axes.plot(widths, refined - without, label=group.name, **style)
+        axes.plot(widths, refined - without, label=group.label, **style)
         return
-    axes.plot(widths, without, label=group.name, **style)
+    axes.plot(widths, without, label=group.label, **style)
     axes.plot(widths, refined, lw=1.3, ls=(0, (1, 1.2)), color=style["color"])
 
 
@@ -280,8 +282,14 @@ def _effect_line(axes: Axes, place: int, effect: Effect) -> None:
     )
 
 
-def _panels(count: int, legend_rows: int = 0) -> tuple[Figure, list[Axes]]:
-    # A legend under a single panel takes a row for two names; under two panels, for four.
-    rows = math.ceil(legend_rows / count)
+def _panels(count: int, named: Sequence[Group] = ()) -> tuple[Figure, list[Axes]]:
+    """So many beside each other, with room for a legend of these below."""
+    rows = math.ceil(len(named) / _legend_columns([group.label for group in named], count))
     figure = Figure(figsize=(PANEL[0] * count, PANEL[1] + 0.2 * rows), layout="constrained")
     return figure, [figure.add_subplot(1, count, place + 1) for place in range(count)]
+
+
+def _legend_columns(names: Sequence[str], panels: int) -> int:
+    """As many as fit under the panels, at most two a panel; a letter takes about 0.075 inches."""
+    width = 0.7 + 0.075 * max(map(len, names), default=0)
+    return min(2 * panels, max(1, int(PANEL[0] * panels / width)))

@@ -73,7 +73,7 @@ def strips(study: Study, data: Prepared | None) -> Strips:
     count = min(MOST_STRIPS, max(2, MOST_PICTURES // (2 + 2 * len(groups))))
     found, looked_at = most_disagreed(groups, data, count)
     drawn = [_strip(one.id, one.percent, groups, data) for one in found]
-    return Strips(drawn, looked_at, [group.name for group in groups])
+    return Strips(drawn, looked_at, [group.label for group in groups])
 
 
 def _strip(id: str, percent: float, groups: Sequence[Group], data: Prepared) -> Strip:
@@ -93,7 +93,7 @@ def _strip(id: str, percent: float, groups: Sequence[Group], data: Prepared) -> 
         return drawn(labels)
 
     guesses = [
-        Guess(group.name, guessed(group, "single"), guessed(group, "single_crf"))
+        Guess(group.label, guessed(group, "single"), guessed(group, "single_crf"))
         for group in groups
     ]
     small, numbers = fit(image, truth, SIDE)

@@ -145,7 +145,7 @@ def classes_table(study: Study) -> Table:
     """IoU of every class, single scale, no CRF; the mean is the last row."""
     if not study.compared:
         return Table([])
-    columns = [Column("Class", numeric=False), *(Column(g.name) for g in study.compared)]
+    columns = [Column("Class", numeric=False), *(Column(g.label) for g in study.compared)]
     rows = [
         [Cell(name, name), *_heated([group.iou("single", name) for group in study.compared])]
         for name in study.compared[0].evaluation.classes
@@ -167,7 +167,7 @@ def gains_table(study: Study) -> Table:
     if not groups:
         return Table([])
     classes, width = groups[0].evaluation.classes, narrow_band(groups[0])
-    columns = [Column("Class", numeric=False), *(Column(group.name) for group in groups)]
+    columns = [Column("Class", numeric=False), *(Column(group.label) for group in groups)]
     rows = [[Cell(name, name)] for name in classes]
     foot = [Cell("mean", "mean")]
     for group in groups:

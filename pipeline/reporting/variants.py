@@ -153,10 +153,12 @@ def variants_note(study: Study) -> str:
         if study.repeated
         else ""
     )
+    common = study.compared[0].common
+    short = f" Drawings and heads of columns leave out the names' {common!r}." if common else ""
     return (
         "mIoU in percent, MS + flip: averaged over scales and mirrored images. With each goes "
         f"where it lies with {LEVEL:.0f}{NBSP}% confidence, by a bootstrap over the images.{seeds} "
-        f"GMACs, memory and ms for an image of {listing(sizes)}, ms on {listing(devices)}."
+        f"GMACs, memory and ms for an image of {listing(sizes)}, ms on {listing(devices)}.{short}"
     )
 
 

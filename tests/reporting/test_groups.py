@@ -67,6 +67,23 @@ def test_a_group_does_not_take_the_name_of_another(tmp_path: Path) -> None:
     assert [group.name for group in groups] == ["x-s0", "x"]
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("v3_table2-resnet50", "v3_table2-resnet101"), ("resnet50", "resnet101")),
+        (("v3-os16", "v3plus-os16"), ("v3-os16", "v3plus-os16")),
+        (("a-", "a-b"), ("a-", "a-b")),
+        (("v3-os16",), ("v3-os16",)),
+    ],
+)
+def test_drawings_leave_out_what_all_names_begin_with(
+    names: tuple[str, ...], labels: tuple[str, ...]
+) -> None:
+    assert [group.label for group in study_of([Variant(name) for name in names]).groups] == [
+        *labels
+    ]
+
+
 def test_figures_of_a_group_are_mean_and_deviation_over_its_runs(seeds: Study) -> None:
     group = seeds.groups[0]
     mious = [variant.miou for variant in group.variants]

@@ -69,6 +69,19 @@ def test_the_borders_have_a_line_a_variant_and_a_dotted_one_with_the_crf(
     assert np.asarray(mious.lines[0].get_ydata())[-1] == pytest.approx(whole, abs=0.5)
 
 
+def test_a_legend_of_long_names_lies_on_the_figure(variants: list[Variant]) -> None:
+    long = [
+        replace(v, name=f"{v.name}-{'much_' * number}longer") for number, v in enumerate(variants)
+    ]
+    for what in (("miou", "gain"), ("miou",)):
+        figure = plots.borders_plot(study_of(long), what)
+        assert figure is not None
+        figure.draw_without_rendering()
+        (legend,), whole = figure.legends, figure.bbox
+        drawn = legend.get_window_extent()
+        assert drawn.x0 >= whole.x0 and drawn.x1 <= whole.x1 and drawn.y0 >= whole.y0
+
+
 def test_a_single_point_is_nothing_to_draw(study: Study) -> None:
     first = study.groups[0].first
     assert plots.cost_plot(study_of([first]), ("gmacs",)) is None
