@@ -220,7 +220,8 @@ def _line(
         alike = ours[first].differs == mine.differs
         steps[0] = paper - table.rows[first][measure]
         steps[1] = value - start if value is not None and start is not None and alike else None
-    note = "; ".join(filter(None, [mine.state(read), mine.differs]))
+    own = "" if mine.differs == _shared(ours) else mine.differs
+    note = "; ".join(filter(None, [mine.state(read), own]))
     return [
         Cell(row, row),
         Cell(said, said, note=f"over {table.over[row]}" if measure == "band" else ""),
@@ -229,6 +230,12 @@ def _line(
         Cell(signed(off, digits), off),
         *(Cell(signed(step, digits), step) for step in steps),
     ]
+
+
+def _shared(ours: Mapping[str, _Ours]) -> str:
+    """What the runs of several rows all have otherwise than the paper's, which is said once."""
+    found = [mine.differs for mine in ours.values() if mine.variants]
+    return found[0] if len(found) > 1 and len(set(found)) == 1 else ""
 
 
 def _value(table: PaperTable, ours: Mapping[str, _Ours], row: str, measure: str) -> float | None:
@@ -246,10 +253,12 @@ def _notes(table: PaperTable, ours: Mapping[str, _Ours]) -> Iterator[str]:
     missing = [row for row, mine in ours.items() if not any(v.evaluation for v in mine.variants)]
     if missing:
         yield f"Not run: {len(missing)} of {len(ours)} rows ({listing(missing)})."
+    if shared := _shared(ours):
+        yield f"Ours: {shared}."
     if any(mine.variants and not mine.comparable for mine in ours.values()):
         yield (
-            "Ours are of other data or scaled down: only the steps between rows say something, "
-            "and little where the runs are short."
+            "Of other data or scaled down, only the steps between rows say something, and little "
+            "where the runs are short."
         )
     for reason in dict.fromkeys(why for *_, why in table.elsewhere):
         names = [row for row, _, why in table.elsewhere if why == reason]

@@ -101,9 +101,14 @@ def test_a_scaled_down_run_is_not_subtracted_but_its_steps_are() -> None:
     ]  # fmt: skip
     (found,) = comparisons(runs)
     line = lines(found)["batch_8", "mIoU"]
-    assert line["Ours"] == "12.50 (shapes, test; scale=small)"
+    assert line["Ours"] == "12.50"
+    assert "Ours: shapes, test; scale=small. Of other data or scaled down, only" in found.note
     assert (line["Difference"], line["Paper's step"], line["Our step"]) == (DASH, "+11.33", "+2.50")
-    assert "only the steps between rows say something" in found.note
+    # Said of each row where not all have it.
+    runs[0] = variant("experiment=v3_table9/batch_4", single=70.0)
+    (found,) = comparisons(runs)
+    assert lines(found)["batch_8", "mIoU"]["Ours"] == "12.50 (shapes, test; scale=small)"
+    assert "Ours: " not in found.note
 
 
 def test_another_data_set_is_not_subtracted_without_scale_either() -> None:
