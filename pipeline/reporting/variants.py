@@ -80,7 +80,7 @@ def variants_table(study: Study) -> Table:
         ),
         Column("Decoder", "v3+'s decoder", numeric=False),
     ]
-    figures = [*_scores(), *_costs(study)]
+    figures = [*_scores(study), *_costs(study)]
     names = [Cell(group.name, group.name, note=_state(group)) for group in study.groups]
     by_column = [names, *(figure.cells(study) for figure in figures)]
     rows = [
@@ -110,14 +110,21 @@ def _cost(column: Column, name: str, ranked: bool) -> _Figure:
     return _Figure(column, lambda group: getattr(group.cost, name), highest=False, ranked=ranked)
 
 
-def _scores() -> list[_Figure]:
+def _scored(study: Study) -> list[str]:
+    """The modes; those over scales and flip only where a setting is scored over any."""
+    runs = [group.evaluation.settings for group in study.groups if group.runs]
+    alone = all(run.get("scales") == [1.0] and not run.get("flip") for run in runs)
+    return [mode for mode in SCORES if not (runs and alone and mode.startswith("ms_flip"))]
+
+
+def _scores(study: Study) -> list[_Figure]:
     gain = _Figure(
         Column("CRF gain", "points: CRF minus mIoU"),
         lambda group: group.mean(crf_gain),
         lambda group, value: _with_spread(group, crf_gain, signed(value)),
         _gain_interval,
     )
-    return [*(_score(mode, column) for mode, column in SCORES.items()), gain]
+    return [*(_score(mode, SCORES[mode]) for mode in _scored(study)), gain]
 
 
 def _score(mode: str, column: Column) -> _Figure:
@@ -153,10 +160,15 @@ def variants_note(study: Study) -> str:
         if study.repeated
         else ""
     )
+    over = (
+        ", MS + flip: averaged over scales and mirrored images"
+        if "ms_flip" in _scored(study)
+        else ""
+    )
     common = study.compared[0].common
     short = f" Drawings and heads of columns leave out the names' {common!r}." if common else ""
     return (
-        "mIoU in percent, MS + flip: averaged over scales and mirrored images. With each goes "
+        f"mIoU in percent{over}. With each goes "
         f"where it lies with {LEVEL:.0f}{NBSP}% confidence, by a bootstrap over the images.{seeds} "
         f"GMACs, memory and ms for an image of {listing(sizes)}, ms on {listing(devices)}.{short}"
     )
@@ -175,7 +187,7 @@ def measures_table(study: Study) -> Table:
     rows = [
         [
             Cell(variant.name, variant.name),
-            Cell(words, words),
+            Cell(MODES[mode], MODES[mode]),
             number_cell(scores.miou, note=span(scores.interval)),
             number_cell(scores.fw_iou),
             number_cell(scores.pixel_accuracy),
@@ -183,7 +195,7 @@ def measures_table(study: Study) -> Table:
         ]
         for group in study.compared
         for variant, run in zip(group.variants, group.runs, strict=True)
-        for mode, words in MODES.items()
+        for mode in _scored(study)
         if (scores := run.modes.get(mode)) is not None
     ]
     return Table(columns, rows)

@@ -4,7 +4,7 @@ from runs_tree import PLANS
 
 from pipeline.evaluation.bootstrap import difference_interval
 from pipeline.reporting.groups import Study, miou_in, study_of
-from pipeline.reporting.load import MODES
+from pipeline.reporting.load import MODES, Variant
 from pipeline.reporting.variants import measures_table, variants_note, variants_table
 from pipeline.reporting.words import DASH, NBSP, plus_minus, signed_span, span
 
@@ -35,6 +35,21 @@ def test_cells_hold_the_files_own_figures(study: Study) -> None:
         assert cells["Peak MiB"].value == plan.peak_mib
         assert cells["mIoU"].value == modes["single"].miou
         assert cells["CRF gain"].value == modes["single_crf"].miou - modes["single"].miou
+
+
+def test_scales_and_flip_have_no_column_where_nobody_uses_them(variants: list[Variant]) -> None:
+    alone = {"scales": [1.0], "flip": False}
+    plain = [
+        replace(v, evaluation=v.evaluation and replace(v.evaluation, settings=alone))
+        for v in variants
+    ]
+    for some, shown in (([variants[0], *plain[1:]], True), (plain, False)):
+        study = study_of(some)
+        heads = [column.name for column in variants_table(study).columns]
+        assert ("MS + flip" in heads, "MS + flip + CRF" in heads) == (shown, shown)
+        assert ("mirrored" in variants_note(study)) == shown
+        assert any("MS" in row[1].text for row in measures_table(study).rows) == shown
+        assert "CRF" in heads
 
 
 def test_the_best_is_the_highest_score_and_the_lowest_cost(study: Study) -> None:
