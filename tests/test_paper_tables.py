@@ -1,6 +1,8 @@
 """Every row of the papers' tables: it composes, in small too, and is the paper's alone."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from pipeline import table as command
 from pipeline.composition import load_config
 from pipeline.config import Config, ModelConfig
 from pipeline.datasets.prepared import Prepared
@@ -292,3 +295,40 @@ def test_what_a_user_wrote_is_kept_and_what_was_written_here_is_not(tmp_path: Pa
     kept = [(tmp_path / f"params.yaml.{number}").read_text() for number in (1, 2)]
     assert kept == ["mine", "another, edited"]
     assert params.read_text() == "a third"
+
+
+@pytest.mark.parametrize("mine", [None, "mine"])
+def test_tables_are_run_with_a_lock_of_their_own_and_leave_all_as_it_was(
+    mine: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, lock, kept = tmp_path / "params.yaml", tmp_path / "dvc.lock", tmp_path / "build"
+    for name, value in {"PARAMS": params, "LOCK": lock, "KEPT": kept}.items():
+        monkeypatch.setattr(command, name, value)
+    monkeypatch.setattr(command, "REPORT", tmp_path / "report")
+    (tmp_path / "report").mkdir()
+    params.write_text("variants: {}")
+    if mine:
+        lock.write_text(mine)
+    seen: list[tuple[str, str]] = []
+    codes = [0, command.INTERRUPTED, 0, 0]
+
+    def sweep(_: list[str]) -> subprocess.CompletedProcess[str]:
+        (name,) = {key.split("-")[0] for key in yaml.safe_load(params.read_text())["variants"]}
+        seen.append((name, lock.read_text() if lock.exists() else ""))
+        lock.write_text(f"{seen[-1][1]}+{name}")
+        return subprocess.CompletedProcess([], codes[len(seen) - 1])
+
+    monkeypatch.setattr(subprocess, "run", sweep)
+    monkeypatch.setattr(sys, "argv", ["table", "v3_table9", "v3_table5", "scale=small", "--run"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == command.INTERRUPTED
+    command.main()
+    mine = mine or ""
+    assert seen == [
+        *(("v3_table9", mine), ("v3_table5", mine)),
+        *(("v3_table9", f"{mine}+v3_table9"), ("v3_table5", f"{mine}+v3_table5")),
+    ]
+    assert params.read_text() == "variants: {}"
+    assert (lock.read_text() if lock.exists() else "") == mine
+    assert not (kept / "dvc.lock").exists()
