@@ -97,7 +97,7 @@ def replace_params(params: Path, text: str, written: Path) -> Path | None:
     """
     former = params.read_text(encoding="utf-8")
     ours = written.read_text(encoding="utf-8") if written.is_file() else None
-    kept = None if former in (ours, text) else _first_free(params)
+    kept = None if former in (ours, text) else first_free(params)
     if kept is not None:
         write_whole(kept, former)
     write_whole(written, text)
@@ -105,6 +105,7 @@ def replace_params(params: Path, text: str, written: Path) -> Path | None:
     return kept
 
 
-def _first_free(path: Path) -> Path:
+def first_free(path: Path) -> Path:
+    """PATH.1, PATH.2, ...: the first that is not there."""
     names = (path.with_name(f"{path.name}.{number}") for number in count(1))
     return next(name for name in names if not name.exists())

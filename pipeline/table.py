@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.entry import fail, run
 from pipeline.errors import UserError
-from pipeline.experiments import params_of, replace_params, rows, said, tables
+from pipeline.experiments import first_free, params_of, replace_params, rows, said, tables
 from pipeline.files import write_whole
 from pipeline.paths import PROJECT, REPORT
 
@@ -97,8 +97,11 @@ def _own_lock(table: str) -> Iterator[None]:
     again.
     """
     own, former = KEPT / f"{table}.lock", KEPT / "dvc.lock"
-    # One that is kept already was there before a run that lost its power.
-    if LOCK.exists() and not former.exists():
+    if former.exists():
+        beside = first_free(LOCK)
+        former.replace(beside)
+        print(f"{beside}: {LOCK.name} from before a run that was killed", flush=True)
+    if LOCK.exists():
         write_whole(former, LOCK.read_bytes())
     if own.exists():
         write_whole(LOCK, own.read_bytes())

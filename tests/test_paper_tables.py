@@ -332,3 +332,18 @@ def test_tables_are_run_with_a_lock_of_their_own_and_leave_all_as_it_was(
     assert params.read_text() == "variants: {}"
     assert (lock.read_text() if lock.exists() else "") == mine
     assert not (kept / "dvc.lock").exists()
+
+
+def test_a_lock_from_before_a_killed_run_is_kept_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock, kept = tmp_path / "dvc.lock", tmp_path / "build"
+    for name, value in {"LOCK": lock, "KEPT": kept}.items():
+        monkeypatch.setattr(command, name, value)
+    kept.mkdir()
+    (kept / "dvc.lock").write_text("before")
+    lock.write_text("since")
+    with command._own_lock("v3_table9"):
+        assert lock.read_text() == "since"
+    assert (lock.read_text(), (tmp_path / "dvc.lock.1").read_text()) == ("since", "before")
+    assert "dvc.lock.1: dvc.lock from before a run that was killed" in capsys.readouterr().out

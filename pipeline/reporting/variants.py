@@ -166,7 +166,7 @@ def variants_note(study: Study) -> str:
         else ""
     )
     common = study.compared[0].common
-    short = f" Drawings and heads of columns leave out the names' {common!r}." if common else ""
+    short = f' Drawings and heads of columns leave out "{common}".' if common else ""
     return (
         f"mIoU in percent{over}. With each goes "
         f"where it lies with {LEVEL:.0f}{NBSP}% confidence, by a bootstrap over the images.{seeds} "

@@ -98,7 +98,7 @@ def test_each_miou_and_gain_goes_with_its_interval(study: Study) -> None:
     assert "95\u00a0% confidence" in variants_note(study)
     assert "leave out" not in variants_note(study)
     rows = study_of([replace(v, name=f"v3_table2-{v.name}") for v in study.variants])
-    assert "heads of columns leave out the names' 'v3_table2-'." in variants_note(rows)
+    assert 'heads of columns leave out "v3_table2-".' in variants_note(rows)
 
 
 def test_every_mode_has_all_its_measures(study: Study) -> None:
