@@ -42,8 +42,7 @@ def is_finished(folder: Path, identity: Identity) -> bool:
     try:
         record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         same = record["signature"] == identity.signature and record["finished"]
-        for name in (LAST, "model.ckpt"):
-            same = same and read_whole(folder / name)["signature"] == identity.signature
+        same = same and read_whole(folder / "model.ckpt")["signature"] == identity.signature
     except (OSError, ValueError, KeyError, TypeError, UserError):
         return False
     return bool(same) and (folder / "history.csv").exists()

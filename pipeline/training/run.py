@@ -31,7 +31,7 @@ from pipeline.training.fit import Run, fit
 from pipeline.training.phases import phases
 from pipeline.training.rescue import clear, differences, is_finished, state_of, unfinished
 from pipeline.training.signature import RELEVANT, Identity, identify
-from pipeline.training.state import PREVIOUS
+from pipeline.training.state import forget_state
 from pipeline.training.stopping import Stopped
 from pipeline.training.twin import find_twin, take_over
 
@@ -39,7 +39,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dvc", "m
 
 
 def train_run(config: Config, folder: Path, prepared: Path) -> None:
-    """Train, and leave model.ckpt, last.ckpt, config.yaml, run.json and history.csv.
+    """Train, and leave model.ckpt, config.yaml, run.json and history.csv.
 
     Args:
         config: checked.
@@ -64,6 +64,7 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
             # Its process may have ended before DVC heard of it.
             print(f"{folder}: trained already; delete it to train it again", flush=True)
             _write_config(config, folder)
+            forget_state(folder)
         return
     record = unfinished(folder, identity)
     if first and record is None:
@@ -120,9 +121,9 @@ def _say_why(folder: Path, config: Config, identity: Identity) -> None:
 
 def _close(folder: Path, record: dict[str, Any], tracker: Tracker) -> None:
     """Declare the run finished, and its row."""
-    (folder / PREVIOUS).unlink(missing_ok=True)
     tracker.finish()
     write_json(folder / "run.json", record | {"run_id": tracker.run_id, "finished": True})
+    forget_state(folder)
 
 
 def _close_unfinished(

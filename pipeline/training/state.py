@@ -1,7 +1,7 @@
 """last.ckpt: the state from which a stopped training goes on, to the same weights bit for bit.
 
 It is written beside its place, brought to the disk, and renamed; the one before is kept as
-previous.ckpt for as long as the training lasts.
+previous.ckpt. A finished training leaves neither: they are twice as large as its network.
 """
 
 import os
@@ -96,11 +96,9 @@ class LastState(Callback):
             self._leave()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is time, or if there was no training to do it."""
+        """Save if it is time."""
         if trainer.state.fn == "fit":
             self._save_if_due(trainer)
-        elif not (self.folder / LAST).exists():
-            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end of a phase is always kept."""
@@ -176,6 +174,12 @@ class RandomNumbers(Callback):
         """Seed the generators of all devices."""
         numbers = np.random.SeedSequence((self.seed, batch_idx, trainer.global_rank))
         torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))
+
+
+def forget_state(folder: Path) -> None:
+    """Remove what a finished training would have gone on from."""
+    for name in (LAST, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

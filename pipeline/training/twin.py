@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.models.checkpoint import read_checkpoint
 
 #: What a training leaves, and its twin takes over.
-LEARNED = ("history.csv", "last.ckpt", "model.ckpt")
+LEARNED = ("history.csv", "model.ckpt")
 
 
 def find_twin(config: Config, folder: Path, stamp: str) -> Path | None:
@@ -33,7 +33,6 @@ def find_twin(config: Config, folder: Path, stamp: str) -> Path | None:
             settings = yaml.safe_load((twin / "config.yaml").read_text(encoding="utf-8"))
             same = known["signature"] == stamp and known["finished"]
             same = same and settings["trainer"] == vars(config.trainer)
-            same = same and read_checkpoint(twin / "last.ckpt")["signature"] == stamp
             same = same and read_checkpoint(twin / "model.ckpt")["signature"] == stamp
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, UserError):
             continue

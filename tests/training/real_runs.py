@@ -28,6 +28,7 @@ SMALL = (
     "trainer.workers=0",
     "trainer.accelerator=cpu",
     "trainer.save_minutes=0",
+    "train.keep=last",
 )
 
 multiprocessing.set_forkserver_preload(["pipeline.training.run", "mlflow", "pipeline.train"])
@@ -137,12 +138,11 @@ class RealRun:
         return (self.folder / "history.csv").read_text()
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Of last.ckpt: the network's and the optimiser's."""
-        saved = torch.load(self.folder / "last.ckpt", weights_only=True)
-        momentum = saved["optimizer_states"][0]["state"]
-        return saved["state_dict"] | {
-            f"momentum.{key}": value["momentum_buffer"] for key, value in momentum.items()
-        }
+        """Of model.ckpt."""
+        state: dict[str, torch.Tensor] = torch.load(self.folder / "model.ckpt", weights_only=True)[
+            "state_dict"
+        ]
+        return state
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

@@ -52,7 +52,7 @@ def test_a_run_leaves_its_folder_and_its_row(
     folder = tmp_path / "runs" / "small"
     train_run(small("model.output_stride=8", "train.power=0.8"), folder, shapes.folder)
     names = {path.name for path in folder.iterdir()}
-    left = {"model.ckpt", "last.ckpt", "config.yaml", "run.json", "history.csv"}
+    left = {"model.ckpt", "config.yaml", "run.json", "history.csv"}
     assert names == left | {"tracking.jsonl"}
     history = rows(folder)
     assert [int(row["iteration"]) for row in history] == [2, 4, 6]
@@ -66,7 +66,7 @@ def test_a_run_leaves_its_folder_and_its_row(
     assert run.data.params["train.power"] == "0.8"
     assert "train.momentum" not in run.data.params
     assert run.data.metrics["val/miou"] == pytest.approx(float(history[-1]["val_miou"]))
-    assert run.data.tags["signature"] == read_checkpoint(folder / "last.ckpt")["signature"]
+    assert run.data.tags["signature"] == read_checkpoint(folder / "model.ckpt")["signature"]
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.digest == shapes.digest[:36]
 
@@ -77,8 +77,9 @@ def test_a_run_leaves_its_folder_and_its_row(
 
 
 def test_the_kept_network_predicts_as_the_trained_one_did(
-    shapes: Prepared, tmp_path: Path, mlflow_store: str
+    shapes: Prepared, tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pipeline.training.run.forget_state", lambda folder: None)
     train_run(small("train.keep=last"), tmp_path / "run", shapes.folder)
     network = load_network(tmp_path / "run" / "model.ckpt")
     state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
@@ -110,12 +111,14 @@ def test_a_run_that_is_finished_is_not_trained_again(
 ) -> None:
     folder = tmp_path / "run"
     train_run(small("train.iterations=1"), folder, shapes.folder)
-    before = (folder / "last.ckpt").read_bytes()
+    before = (folder / "model.ckpt").read_bytes()
+    (folder / "last.ckpt").touch()  # its process may have ended before it removed its state
     (folder / "config.yaml").unlink()  # as DVC does before it runs a stage again
     capsys.readouterr()
     train_run(small("train.iterations=1"), folder, shapes.folder)
     assert "trained already" in capsys.readouterr().out
-    assert (folder / "last.ckpt").read_bytes() == before
+    assert (folder / "model.ckpt").read_bytes() == before
+    assert not (folder / "last.ckpt").exists()
     assert (folder / "config.yaml").exists()
     # What was left is not whole: it is trained.
     (folder / "model.ckpt").write_bytes(b"half")
@@ -152,8 +155,7 @@ def test_no_iterations_leave_the_initial_weights(
 ) -> None:
     train_run(small("train.iterations=0"), tmp_path / "run", shapes.folder)
     assert [row["iteration"] for row in rows(tmp_path / "run")] == ["0"]
-    assert load_network(tmp_path / "run" / "model.ckpt")
-    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 0
+    assert read_checkpoint(tmp_path / "run" / "model.ckpt")["iteration"] == 0
 
 
 def test_the_last_iterations_are_validated_too(
@@ -203,8 +205,7 @@ def test_how_it_runs_changes_no_weight(
     assert "Epoch" in capsys.readouterr().out  # the bar's
     assert list((tmp_path / "decoded").iterdir())
     first, second = (
-        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("plain", "ways")
+        load_network(tmp_path / name / "model.ckpt").state_dict() for name in ("plain", "ways")
     )
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
