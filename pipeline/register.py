@@ -5,7 +5,7 @@ import argparse
 from pipeline.entry import run
 from pipeline.paths import RUNS
 
-#: The alias of the variant with the highest mIoU, and what asks for it.
+#: The alias of the variant with the highest mIoU over its seeds, and what asks for it.
 BEST = "best"
 
 
@@ -23,11 +23,11 @@ def main() -> None:
     )
     given = parser.parse_args()
 
-    from pipeline.prediction.registry import best_variant, dataset_of, register
+    from pipeline.prediction.registry import dataset_of, register
 
     variant = given.variant
     if variant == BEST:
-        variant, reason = best_variant(_variants(), RUNS)
+        variant, reason = _best()
         print(reason)
     folder = RUNS / variant
     name = dataset_of(folder)
@@ -36,10 +36,14 @@ def main() -> None:
     print(f"{variant}: {made}, found as models:/{name}@{alias}")
 
 
-def _variants() -> list[str]:
+def _best() -> tuple[str, str]:
     from pipeline.composition import load_config
+    from pipeline.reporting.compare import best_run
+    from pipeline.reporting.groups import study_of
+    from pipeline.reporting.load import load_variants
 
-    return list(load_config([]).variants)
+    best, reason = best_run(study_of(load_variants(list(load_config([]).variants), RUNS)))
+    return best.name, reason
 
 
 def command() -> None:

@@ -5,8 +5,6 @@ import io
 import json
 import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -31,32 +29,6 @@ NAME = "network"
 PACKAGES = ("mlflow", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy")
 #: Figures of metrics.json that the registered version shows.
 FIGURES = ("miou", "miou_ms_flip", "miou_crf", "miou_ms_flip_crf")
-
-
-def best_variant(names: Sequence[str], runs: Path) -> tuple[str, str]:
-    """The variant with the highest mIoU on the split that was scored, single scale.
-
-    Args:
-        names: of the variants.
-        runs: the folder of their runs; what is not evaluated there does not count.
-
-    Returns:
-        Its name, and why in one line.
-
-    Raises:
-        UserError: none is evaluated, or not all of them on the same images.
-    """
-    found = {name: _record(runs / name, "metrics.json") for name in names}
-    scored = {name: figures for name, figures in found.items() if figures.get("miou") is not None}
-    if not scored:
-        raise UserError(f"{runs}: no variant is evaluated; run `dvc repro`, or name a variant")
-    seen = sorted({_scored_on(runs / name / "evaluation") for name in scored})
-    if len(seen) > 1:
-        raise UserError(f"the variants are scored on different data ({'; '.join(seen)}); name one")
-    best, *others = sorted(scored, key=lambda name: -scored[name]["miou"])
-    beaten = f"; {others[0]} has {scored[others[0]]['miou']:.2f}" if others else ""
-    of = f"best of {len(scored)} evaluated variants" if others else "the only evaluated variant"
-    return best, f"{best}: {of}, mIoU {scored[best]['miou']:.2f} %{beaten}"
 
 
 def register(run_folder: Path, name: str, alias: str) -> str:
@@ -148,11 +120,6 @@ def _tags(trained: Trained, run_folder: Path) -> dict[str, str]:
     figures = _record(run_folder, "metrics.json")
     there = [key for key in FIGURES if figures.get(key) is not None]
     return {"variant": run_folder.name} | {f"test/{key}": f"{figures[key]:.2f}" for key in there}
-
-
-def _scored_on(evaluation: Path) -> str:
-    figures = _record(evaluation, "figures.json")
-    return "{dataset} {split}, {images} images".format_map(defaultdict(lambda: "?", figures))
 
 
 def _record(run_folder: Path, name: str) -> dict[str, Any]:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
 from pipeline.reporting.groups import Difference, Group, Study, crf_gain, difference, miou_in
+from pipeline.reporting.load import Variant
+from pipeline.reporting.words import number
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,34 @@ def headline(study: Study) -> Headline | None:
         highest=(group, mode),
         crf_gains=(min(gains), max(gains)) if gains else None,
     )
+
+
+def best_run(study: Study) -> tuple[Variant, str]:
+    """The run to take home: of the setting with the highest mIoU, over its seeds, the best one.
+
+    Returns:
+        It, and why in one line.
+
+    Raises:
+        UserError: nothing is evaluated, or not everything on the same images.
+    """
+    found = headline(study)
+    if found is None:
+        raise UserError("no variant is evaluated; run `dvc repro`, or name a variant")
+    scored = [group.evaluation for group in study.groups if group.runs]
+    seen = sorted({f"{one.dataset} {one.split}, {one.images} images" for one in scored})
+    if study.elsewhere:
+        raise UserError(f"the variants are scored on different data ({'; '.join(seen)}); name one")
+    best = max(found.best.variants, key=lambda variant: variant.miou)
+    seeds = len(found.best.runs)
+    of = f"best of {len(scored)} evaluated settings" if found.next else "the only evaluated setting"
+    figure = f"mIoU {number(found.best.miou)} %"
+    if seeds > 1:
+        figure = (
+            f"mean mIoU {number(found.best.miou)} % over {seeds} seeds, its own {number(best.miou)}"
+        )
+    beaten = f"; {found.next.name} has {number(found.next.miou)}" if found.next else ""
+    return best, f"{best.name}: {of}, {figure}{beaten}"
 
 
 def cost_ratio(before: Group, after: Group, name: str) -> float | None:

@@ -13,7 +13,7 @@ from small_run import CLASSES, picture, save_run
 from pipeline.errors import UserError
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.pyfunc import decoded
-from pipeline.prediction.registry import best_variant, dataset_of, register
+from pipeline.prediction.registry import dataset_of, register
 from pipeline.prediction.trained import find_trained
 
 #: Milliseconds.
@@ -102,20 +102,3 @@ def test_a_run_without_a_row_is_refused(run_folder: Path) -> None:
 def test_what_is_no_image_is_named(image: object) -> None:
     with pytest.raises(MlflowException, match="column `image`"):
         decoded(image)
-
-
-def test_the_best_variant_is_that_with_the_highest_miou(tmp_path: Path) -> None:
-    scores = {"a": 20.0, "b": 30.5, "c": None}
-    for name, score in scores.items():
-        (tmp_path / name / "evaluation").mkdir(parents=True)
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"miou": score}))
-        seen = {"dataset": "shapes", "split": "test", "images": 100}
-        (tmp_path / name / "evaluation" / "figures.json").write_text(json.dumps(seen))
-    best, reason = best_variant(["a", "b", "c", "untrained"], tmp_path)
-    assert best == "b"
-    assert reason == "b: best of 2 evaluated variants, mIoU 30.50 %; a has 20.00"
-    with pytest.raises(UserError, match="no variant is evaluated"):
-        best_variant(["c", "untrained"], tmp_path)
-    (tmp_path / "a" / "evaluation" / "figures.json").write_text(json.dumps(seen | {"images": 50}))
-    with pytest.raises(UserError, match=r"different data.*test, 100 images.*test, 50 images"):
-        best_variant(["a", "b"], tmp_path)

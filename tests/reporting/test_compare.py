@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import UserError
 from pipeline.reporting.compare import (
     best_index,
+    best_run,
     cost_ratio,
     headline,
     largest_confusions,
@@ -36,6 +38,28 @@ def test_seeds_are_ranked_by_their_mean(seeds: Study) -> None:
     found = headline(seeds)
     assert found is not None
     assert (found.best.name, len(found.best.runs)) == ("v3-os8", 3)
+
+
+def test_the_run_to_take_home_is_the_best_of_the_best_setting(study: Study, seeds: Study) -> None:
+    best, reason = best_run(study)
+    others = sorted(study.compared, key=lambda group: -group.miou)
+    assert best is others[0].first
+    figures = tuple(f"{group.miou:.2f}" for group in others[:2])
+    assert reason.startswith(f"{best.name}: best of {len(others)} evaluated settings, mIoU")
+    assert reason.endswith(f"mIoU {figures[0]} %; {others[1].name} has {figures[1]}")
+    best, reason = best_run(seeds)
+    assert best.name.startswith("v3-os8-s")
+    assert best.miou == max(v.miou for v in seeds.variants if v.name.startswith("v3-os8-s"))
+    assert f"over 3 seeds, its own {best.miou:.2f}; " in reason
+
+
+def test_what_cannot_be_compared_has_no_best(study: Study) -> None:
+    with pytest.raises(UserError, match="no variant is evaluated"):
+        best_run(study_of([Variant("a")]))
+    evaluation = replace(study.compared[0].evaluation, dataset="cityscapes")
+    away = replace(study.variants[0], name="away", evaluation=evaluation)
+    with pytest.raises(UserError, match=r"on different data \(cityscapes test.*; shapes test"):
+        best_run(study_of([*study.variants, away]))
 
 
 def test_nothing_evaluated_has_no_headline() -> None:
