@@ -120,7 +120,11 @@ def architecture(config: ModelConfig) -> str:
     if config.aspp == "fc6":
         many = config.rates is not None and len(config.rates) > 1
         return "DeepLabv2" if many else "DeepLabv1"
-    return "DeepLabv2" if config.aspp == "summed" else "DeepLabv3"
+    if config.aspp == "summed" or len(config.scales) > 1:
+        return "DeepLabv2"
+    if config.aspp == "none" and config.blocks == 4 and config.multi_grid is None:
+        return "DeepLab"  # atrous and no more: v2 and v3 both start from it
+    return "DeepLabv3"
 
 
 def check_model(model: ModelConfig) -> None:
