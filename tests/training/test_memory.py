@@ -1,31 +1,59 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-PROGRAM = """
-import resource
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.memory import PAGES, has_large_pages
 
-keep_freed_memory()
+PROGRAM = """
+import resource, sys
+from pathlib import Path
+import pipeline.entry
+from pipeline.training import memory
+import torch
+
+memory.PAGES = Path(sys.argv[1])
+memory.keep_freed_memory()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-def step():
-    return sum(len(b"x" * (1 << 26)) for _ in range(3))
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
+def step():
+    return sum(len(torch.zeros(1 << 20, 16) + 1) for _ in range(3))  # 64 MiB each
+
+before = resident()
 step()
-before = faults()
+kept = resident() - before
+first = faults()
 step()
-print(faults() - before)
+print(faults() - first, kept)
 """
 
 
+def faults_and_kept(pages: Path) -> tuple[int, float]:
+    """Page faults of a second step, and MiB that the first one left with the process."""
+    command = [sys.executable, "-c", PROGRAM, str(pages)]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    return int(found[0]), float(found[1])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="what glibc does")
-def test_a_second_step_gets_the_memory_of_the_first() -> None:
-    found = subprocess.run(
-        [sys.executable, "-c", PROGRAM], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    # 64 MiB are 16384 pages.
-    assert int(found) < 1000
+def test_a_second_step_gets_the_memory_of_the_first_where_pages_are_small(tmp_path: Path) -> None:
+    pages = tmp_path / "enabled"
+    pages.write_text("always madvise [never]\n")
+    for where in (pages, tmp_path / "none"):
+        faults, kept = faults_and_kept(where)
+        # 64 MiB are 16384 pages.
+        assert faults < 1000
+        assert kept > 100
+
+
+@pytest.mark.skipif(not has_large_pages(), reason="this system has no pages of 2 MiB")
+def test_large_maps_go_back_and_come_in_large_pages() -> None:
+    faults, kept = faults_and_kept(PAGES)
+    assert faults < 5000  # of 6 x 16384
+    assert kept < 32
