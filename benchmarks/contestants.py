@@ -1,6 +1,6 @@
-"""What `benchmarks.train` compares: loops written by hand, and this project's training.
+"""What `benchmarks.train` and `benchmarks.infer` compare: loops by hand, and this project's.
 
-Each of them calls `step` before a step, and trains the same network from the same weights.
+Trainings call `step` before a step, and train the same network from the same weights.
 """
 
 import argparse
@@ -148,6 +148,65 @@ def _miou(network: SegmentationNetwork, data: Prepared) -> float:
         scores = probabilities(network, as_floats(torch.from_numpy(image)))
         matrix.update(torch.from_numpy(label), scores.argmax(0), source=id)
     return matrix.miou()
+
+
+def evaluate_by_hand(
+    network: SegmentationNetwork,
+    data: Prepared,
+    ids: Sequence[str],
+    workers: int,
+    *,
+    with_numpy: bool,
+) -> ConfusionMatrix:
+    """An evaluation as other repositories write it: image by image, each at its own size.
+
+    Args:
+        network: trained.
+        data: the training-ready set.
+        ids: of the images.
+        workers: loader processes.
+        with_numpy: labels are counted by numpy, as the well-known repositories do it, without
+            gradients; otherwise by torch, in inference mode.
+    """
+    network.eval()
+    network.input_mean.zero_()  # these loaders normalise
+    network.input_std.fill_(1)
+    classes = len(data.classes)
+    loader = DataLoader(WholeImages(data, ids), batch_size=1, num_workers=workers)
+    counts = torch.zeros(classes**2, dtype=torch.int64)
+    with torch.no_grad() if with_numpy else torch.inference_mode():
+        for images, labels in loader:
+            scores = network.scores(images)
+            logits = F.interpolate(scores, labels.shape[-2:], mode="bilinear", align_corners=False)
+            found = logits.max(1)[1]
+            if with_numpy:
+                truth, guess = labels.cpu().numpy().flatten(), found.cpu().numpy().flatten()
+                valid = (truth >= 0) & (truth < classes)
+                pairs = classes * truth[valid].astype(int) + guess[valid]
+                counts += torch.from_numpy(np.bincount(pairs, minlength=classes**2))
+            else:
+                known = (labels >= 0) & (labels < classes)
+                counts += torch.bincount(
+                    classes * labels[known] + found[known], minlength=classes**2
+                )
+    return ConfusionMatrix(classes, counts.reshape(classes, classes).numpy())
+
+
+class WholeImages(Dataset[tuple[Tensor, Tensor]]):
+    """Open, to floats, normalise."""
+
+    def __init__(self, data: Prepared, ids: Sequence[str]) -> None:
+        self.data, self.ids = data, ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        id = self.ids[index]
+        image = Image.open(self.data.image_path(id)).convert("RGB")
+        label = np.array(Image.open(self.data.label_path(id)), dtype=np.int64)
+        pixels = pil.normalize(pil.to_tensor(image), IMAGENET_MEAN, IMAGENET_STD)
+        return pixels, torch.from_numpy(label)
 
 
 class PILViews(Dataset[tuple[Tensor, Tensor]]):
