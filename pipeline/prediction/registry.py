@@ -19,6 +19,7 @@ from pipeline.prediction.photograph import photograph
 from pipeline.prediction.pyfunc import COLUMN
 from pipeline.prediction.store import open_store
 from pipeline.prediction.trained import CHECKPOINT, Trained, find_trained
+from pipeline.tracking.journal import row_of
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -46,9 +47,9 @@ def register(run_folder: Path, name: str, alias: str) -> str:
         UserError: the run has no row in MLflow, or the store cannot be reached.
     """
     trained = find_trained(str(run_folder))
-    row = _record(run_folder, "run.json").get("run_id")
+    row = row_of(run_folder)
     if not row:
-        raise UserError(f"{run_folder}/run.json: the run has no row in MLflow; train it with one")
+        raise UserError(f"{run_folder}: the run has no row in MLflow; train it with one")
     store = open_store()
     import mlflow
     from mlflow.exceptions import MlflowException

@@ -1,7 +1,6 @@
 """Search over the settings by Optuna: each trial is a training in a process of its own."""
 
 import csv
-import json
 import math
 import os
 import signal
@@ -259,13 +258,13 @@ def _tag(folder: Path, study: str) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    from pipeline.tracking.journal import row_of
     from pipeline.tracking.store import tracking_uri
 
     try:
-        row = json.loads((folder / "run.json").read_text()).get("run_id")
-        if row:
+        if row := row_of(folder):
             MlflowClient(tracking_uri()).set_tag(row, "search", study)
-    except (OSError, ValueError, MlflowException):
+    except (OSError, MlflowException):
         return
 
 

@@ -13,6 +13,25 @@ from typing import Any
 
 Entry = dict[str, Any]
 
+#: In a run's folder.
+FILE = "tracking.jsonl"
+
+
+def row_of(folder: Path) -> str | None:
+    """The number of a run's row in MLflow; None: it has none yet.
+
+    The journal knows it from the moment on that the row is opened. Where the run was brought from
+    another machine there is run.json alone, which says what its training knew at its end.
+    """
+    if (folder / FILE).is_file() and (row := Journal(folder / FILE).row):
+        return row
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    number = record.get("run_id") if isinstance(record, dict) else None
+    return number if isinstance(number, str) else None
+
 
 class Journal:
     """The entries of one row, and how far the store has them.

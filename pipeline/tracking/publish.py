@@ -1,6 +1,5 @@
 """What the report adds to MLflow: itself, on the variants' rows; and where the comparison opens."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.tracking.dashboard import EVERY_RUN, OVER_SEEDS, link, write_views
+from pipeline.tracking.journal import row_of
 from pipeline.tracking.naming import GROUP
 from pipeline.tracking.store import connect, tracking_uri
 from pipeline.tracking.tracker import warn
@@ -43,7 +43,7 @@ def publish(page: Path, folders: Sequence[Path]) -> list[str]:
     Returns:
         Where MLflow compares the variants; with several seeds also where it compares their means.
     """
-    numbers = [number for folder in folders if (number := _number(folder))]
+    numbers = [number for folder in folders if (number := row_of(folder))]
     database = Path(tracking_uri().removeprefix("sqlite:///"))
     if not numbers or (tracking_uri().startswith("sqlite:///") and not database.is_file()):
         return []
@@ -77,16 +77,6 @@ def dashboard_of(row: str | None) -> str | None:
     except Exception:
         return None
     return link(pages(), found.info.experiment_id) if found else None
-
-
-def _number(folder: Path) -> str | None:
-    """The row of a run; None: it has none."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    number = record.get("run_id") if isinstance(record, dict) else None
-    return number if isinstance(number, str) else None
 
 
 def _row(client: "MlflowClient", number: str) -> "Run | None":

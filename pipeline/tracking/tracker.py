@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.journal import Entry, Journal
+from pipeline.tracking.journal import FILE, Entry, Journal
 from pipeline.tracking.store import Row, tracking_uri
 
 #: Seconds between two attempts at a server that is away, doubled up to the second.
@@ -36,7 +36,7 @@ class Tracker:
     def __init__(
         self, experiment: str, name: str, run_id: str | None = None, folder: Path | None = None
     ) -> None:
-        self._journal = Journal(None if folder is None else folder / "tracking.jsonl")
+        self._journal = Journal(None if folder is None else folder / FILE)
         self._journal.row = self._journal.row or run_id
         self._sender = _Sender(self._journal, experiment, name)
 
@@ -117,6 +117,23 @@ class _Off(Tracker):
     def _say(self, entry: Entry) -> None: ...
 
 
+def deliver(folder: Path, experiment: str, name: str) -> None:
+    """Bring what a run's processes could not, where something waits.
+
+    Args:
+        folder: the run's.
+        experiment: as a `Tracker`'s.
+        name: as a `Tracker`'s.
+    """
+    if not (folder / FILE).is_file():
+        return
+    journal = Journal(folder / FILE)
+    if journal.waiting():
+        sender = _Sender(journal, experiment, name)
+        sender.begin()
+        sender.finish(LAST_SECONDS)
+
+
 class _Sender(threading.Thread):
     """Brings a journal's entries to the store, and tries again for as long as it cannot."""
 
@@ -146,7 +163,10 @@ class _Sender(threading.Thread):
             self.join(seconds)
         left = len(self._journal.waiting())
         if left and self._journal.path is not None:
-            warn(f"{left} entries for it wait in {self._journal.path}: the next stage sends them")
+            warn(
+                f"{left} entries for it wait in {self._journal.path}: the next stage or the same "
+                "command sends them"
+            )
 
     def run(self) -> None:
         wait = FIRST_WAIT

@@ -26,7 +26,7 @@ from pipeline.paths import RUNS
 from pipeline.tracking.machine import watched
 from pipeline.tracking.naming import sweep, swept_params, tags
 from pipeline.tracking.publish import dashboard_of
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Tracker, deliver
 from pipeline.training.fit import Run, fit
 from pipeline.training.phases import phases
 from pipeline.training.rescue import clear, differences, is_finished, state_of, unfinished
@@ -65,6 +65,7 @@ def train_run(config: Config, folder: Path, prepared: Path) -> None:
             print(f"{folder}: trained already; delete it to train it again", flush=True)
             _write_config(config, folder)
             forget_state(folder)
+            deliver(folder, config.dataset, config.variant or folder.name)
         return
     record = unfinished(folder, identity)
     if first and record is None:

@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipeline.tracking import tracker as tracking
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.journal import row_of
+from pipeline.tracking.tracker import Tracker, deliver
 
 
 class Server:
@@ -115,14 +116,18 @@ def test_what_is_logged_while_the_server_is_away_arrives_later(
     training.finish()
     said = capsys.readouterr()
     assert said.err.count("warning: MLflow at") == 2
-    assert f"wait in {tmp_path / 'tracking.jsonl'}: the next stage sends them" in said.err
+    assert f"wait in {tmp_path / 'tracking.jsonl'}: the next stage or the same command " in said.err
     assert said.out.count("is back") == 1
 
-    # The next stage brings it all, each point once, though the note of the first ones is lost.
+    # The same command, or the next stage, brings it all, each point once, though the note of the
+    # first ones is lost.
     lines = (tmp_path / "tracking.jsonl").read_text().splitlines()
     kept = [line for line in lines if not line.startswith('{"sent"')]
     (tmp_path / "tracking.jsonl").write_text("\n".join(kept) + "\n")
     server.start()
+    deliver(tmp_path, "away", "variant")
+    assert server.steps(server.row("variant"), "loss") == list(range(8))
+    assert server.row("variant").info.status == "FINISHED"
     later = Tracker("away", "variant", folder=tmp_path)
     later.metrics({"test/miou": 50.0})
     later.finish()
@@ -133,6 +138,7 @@ def test_what_is_logged_while_the_server_is_away_arrives_later(
     assert row.data.metrics["test/miou"] == 50.0
     files = MlflowClient(server.uri).list_artifacts(row.info.run_id)
     assert [file.path for file in files] == ["a.txt"]
+    assert row_of(tmp_path) == row.info.run_id
 
 
 def test_a_row_whose_number_was_lost_on_the_way_is_found_again(
