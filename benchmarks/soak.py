@@ -96,12 +96,16 @@ class Copy(NamedTuple):
         return time.monotonic() - started
 
 
-def copied(folder: Path) -> Copy:
-    """The project with a small data set, prepared by its own stages."""
+def copied(folder: Path, trainings: int) -> Copy:
+    """The project with a small data set, prepared by its own stages, and variants to be killed."""
     root = folder / "project"
     shutil.rmtree(root, ignore_errors=True)
-    params = {"dataset": "shapes", "seed": 0, "variants": {"repro": [*SMALL, *CASES["plain"]]}}
-    copy_project(root, params, SIZES)
+    # Each saves at times of its own: one that runs as another did would take over from it.
+    variants = {
+        f"repro-{number}": [*SMALL, *CASES["plain"], f"trainer.save_minutes={0.01 + number / 1e4}"]
+        for number in range(trainings)
+    }
+    copy_project(root, {"dataset": "shapes", "seed": 0, "variants": variants}, SIZES)
     copy, log = Copy(root), folder / "prepare.log"
     copy.finish("git", "init", "-q", log=log)
     copy.finish("dvc", "commit", "-f", "-q", "data.dvc", log=log)
@@ -109,65 +113,76 @@ def copied(folder: Path) -> Copy:
     return copy
 
 
+class Training(NamedTuple):
+    """One that is killed.
+
+    Attributes:
+        folder: the run's; its name is the row's in MLflow.
+        command: that starts it, and goes on with it.
+    """
+
+    folder: Path
+    command: tuple[str, ...]
+
+
 class Case(NamedTuple):
     """A training, and how it is started.
 
     Attributes:
         name: of the case.
-        whole: the folder of the undisturbed run.
-        killed: the folder of the other.
-        command: that starts the other.
-        variant: the other's row in MLflow.
+        whole: the undisturbed run.
+        through_dvc: whether the others are started by `dvc repro`.
     """
 
     name: str
-    whole: Path
-    killed: Path
-    command: tuple[str, ...]
-    variant: str
+    whole: Training
+    through_dvc: bool = False
+
+    def training(self, copy: Copy, number: int) -> Training:
+        """One more to be killed."""
+        if self.through_dvc:
+            name = f"repro-{number}"
+            return Training(copy.root / "runs" / name, ("dvc", "repro", f"train@{name}"))
+        return started(copy, f"{self.name}-killed-{number}", *CASES[self.name])
 
 
-def train_command(folder: Path, variant: str, *overrides: str) -> tuple[str, ...]:
-    """What trains in a folder."""
-    return (
-        *("python", "-m", "pipeline.train", *SMALL, *overrides),
-        *(f"hydra.run.dir={folder}", f"variant={variant}"),
-    )
+def started(copy: Copy, name: str, *overrides: str) -> Training:
+    """A training in a folder of its own."""
+    folder = copy.root / "soak" / name
+    command = ("python", "-m", "pipeline.train", *SMALL, *overrides)
+    return Training(folder, (*command, f"hydra.run.dir={folder}", f"variant={name}"))
 
 
 def cases(copy: Copy) -> list[Case]:
     """Those of `CASES`, and one through DVC."""
-    found = []
-    for name in CASES:
-        killed = copy.root / "soak" / f"{name}-killed"
-        command = train_command(killed, killed.name, *CASES[name])
-        found.append(Case(name, copy.root / "soak" / name, killed, command, killed.name))
-    repro = ("dvc", "repro", "train@repro")
-    whole = copy.root / "soak" / "plain"
-    return [*found, Case("dvc repro", whole, copy.root / "runs" / "repro", repro, "repro")]
+    found = [Case(name, started(copy, name, *CASES[name])) for name in CASES]
+    return [*found, Case("dvc repro", found[0].whole, through_dvc=True)]
 
 
-def kill_and_resume(copy: Copy, case: Case, seconds: float, kills: int, log: Path) -> int:
+def kill_and_resume(
+    copy: Copy, training: Training, seconds: float, kills: int, log: Path, chance: random.Random
+) -> int:
     """Start, kill at a random moment, start again; then leave it alone until it ends.
 
     Args:
         copy: where.
-        case: what.
+        training: what.
         seconds: of the undisturbed run, its start included.
         kills: so many at most; fewer if it ends before.
         log: gets what the processes print.
+        chance: draws the moments.
 
     Returns:
         How often a process was killed.
     """
-    done, chance = 0, random.Random(case.name)
+    done = 0
     while done < kills:
-        process = copy.start(*case.command, log=log)
+        process = copy.start(*training.command, log=log)
         # Half of them soon after the run's folder is touched, the others at any time.
         first = chance.random() < 0.5
-        before = _touched(case.killed)
+        before = _touched(training.folder)
         deadline = time.monotonic() + 10 * seconds
-        while first and _touched(case.killed) == before and time.monotonic() < deadline:
+        while first and _touched(training.folder) == before and time.monotonic() < deadline:
             if process.poll() is not None:
                 break
             time.sleep(0.01)
@@ -180,9 +195,9 @@ def kill_and_resume(copy: Copy, case: Case, seconds: float, kills: int, log: Pat
             done += 1
             continue
         if code:
-            raise UserError(f"{case.name} ended with {code}: see {log}")
+            raise UserError(f"{training.folder.name} ended with {code}: see {log}")
         return done
-    copy.finish(*case.command, log=log)
+    copy.finish(*training.command, log=log)
     return done
 
 
@@ -191,17 +206,18 @@ def _touched(folder: Path) -> int:
     return record.stat().st_mtime_ns if record.exists() else 0
 
 
-def differences(copy: Copy, case: Case) -> list[str]:
+def differences(copy: Copy, whole: Path, killed: Path) -> set[str]:
     """In what the killed run differs from the undisturbed one; empty if in nothing."""
-    found = []
-    if not _same(_state(case.whole), _state(case.killed)):
-        found.append("weights")
-    histories = [(folder / "history.csv").read_bytes() for folder in (case.whole, case.killed)]
-    if histories[0] != histories[1]:
-        found.append("history.csv")
-    rows = [_row(copy, case.whole.name), _row(copy, case.variant)]
-    if rows[0] != rows[1]:
-        found.append("MLflow")
+    found = set()
+    if not _same(_state(whole), _state(killed)):
+        found.add("weights")
+    if (whole / "history.csv").read_bytes() != (killed / "history.csv").read_bytes():
+        found.add("history.csv")
+    rows = _rows(copy, whole.name), _rows(copy, killed.name)
+    if rows[0] != rows[1] or len(rows[1]) != 1:
+        found.add("MLflow")
+    if (killed / "last.ckpt").exists():
+        found.add("last.ckpt")
     return found
 
 
@@ -216,8 +232,8 @@ def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     )
 
 
-def _row(copy: Copy, variant: str) -> list[Any]:
-    """Status and points of the variant's rows: there has to be one."""
+def _rows(copy: Copy, variant: str) -> list[Any]:
+    """Status and points of the variant's rows."""
     client = MlflowClient(copy.store)
     experiment = client.get_experiment_by_name("shapes")
     if experiment is None:
@@ -249,20 +265,24 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    copy = copied(folder)
-    every = cases(copy)
-    each = -(-arguments.kills // len(every))
-    total, wrong, seconds = 0, 0, 0.0
-    for case in every:
-        if not case.whole.exists():
-            command = train_command(case.whole, case.whole.name, *CASES[case.name])
-            seconds = copy.finish(*command, log=folder / f"{case.name}.log")
-        killed = kill_and_resume(copy, case, seconds, each, folder / f"{case.name}-killed.log")
-        found = differences(copy, case)
-        total, wrong = total + killed, wrong + bool(found)
-        said = f"differs in {', '.join(found)}" if found else "the same in everything"
-        print(f"{case.name}: killed {killed} times, {said}", flush=True)
-    print(f"{total} kills in {len(every)} trainings; {wrong} of these ended otherwise")
+    each = -(-arguments.kills // (len(CASES) + 1))
+    copy = copied(folder, 2 * each)
+    total, trainings, wrong, seconds = 0, 0, 0, 0.0
+    for case in cases(copy):
+        if not case.through_dvc:
+            seconds = copy.finish(*case.whole.command, log=folder / f"{case.name}.log")
+        chance, killed, found, number = random.Random(case.name), 0, set[str](), 0
+        # A training may end before it was killed often enough: then there is another one.
+        while killed < each and number < 2 * each:
+            training = case.training(copy, number)
+            log = folder / f"{training.folder.name}.log"
+            killed += kill_and_resume(copy, training, seconds, each - killed, log, chance)
+            found |= differences(copy, case.whole.folder, training.folder)
+            number += 1
+        total, trainings, wrong = total + killed, trainings + number, wrong + bool(found)
+        said = f"differs in {', '.join(sorted(found))}" if found else "the same in everything"
+        print(f"{case.name}: killed {killed} times in {number} trainings, {said}", flush=True)
+    print(f"{total} kills in {trainings} trainings; {wrong} of the cases ended otherwise")
     if wrong:
         raise UserError(f"see the logs in {folder}")
 
