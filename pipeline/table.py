@@ -9,6 +9,7 @@ python -m pipeline.table all scale=small --run    every table from start to repo
 import argparse
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,8 +25,8 @@ PARAMS = PROJECT / "params.yaml"
 LOCK = PROJECT / "dvc.lock"
 #: What was written last, and the reports of --run.
 KEPT = PROJECT / "build" / "tables"
-#: Exit code of a sweep that was told to stop.
-INTERRUPTED = 130
+#: Exit codes of a sweep that was told to stop: by itself, and before it listened.
+INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
 def main() -> None:
@@ -72,8 +73,8 @@ def _run(chosen: Sequence[str], overrides: Sequence[str], options: Sequence[str]
             write_whole(PARAMS, text)
             with _own_lock(table):
                 done = subprocess.run(command)
-            if done.returncode == INTERRUPTED:
-                fail(f"stopped in {table}; what is done stays: give the command again", INTERRUPTED)
+            if done.returncode in INTERRUPTED:
+                fail(f"stopped in {table}; what is done stays: give the command again", 130)
             if done.returncode:
                 failed.append(table)
             else:
