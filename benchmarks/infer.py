@@ -25,20 +25,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.race import (
-    add_options,
-    as_others_start,
-    busy,
-    compete,
-    machine,
-    prepared,
-    resident,
-    table,
-)
+from benchmarks.race import add_options, busy, prepared, race, resident, table
 from pipeline.entry import run
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config import EvaluateConfig
     from pipeline.datasets.prepared import Prepared
     from pipeline.evaluation.confusion import ConfusionMatrix
     from pipeline.models.network import SegmentationNetwork
@@ -51,17 +42,10 @@ WARM_UP = 4
 def main() -> None:
     """Run every contestant in turn, and print the table; or one of them, as this starts it."""
     options = _options()
-    if options.contestant:
-        _contest(options)
-        return
-    prepared(options)
-    print(
-        f"DeepLabv3+ {options.backbone}, {options.images} images of {options.set}, "
-        f"{options.rounds} rounds, {machine()}",
-        flush=True,
-    )
-    found = compete("benchmarks.infer", options.only or CONTESTANTS, options.rounds)
-    print(table(found))
+    about = f"{options.images} images of {options.set}"
+    found = race("benchmarks.infer", options, CONTESTANTS, about, _contest)
+    if found:
+        print(table(found))
     for name, results in found.items():
         print(f"{name:20}" + "".join(f"   mIoU {result['miou']:.3f}" for result in results))
 
@@ -75,13 +59,12 @@ def _options() -> argparse.Namespace:
 
 def _contest(options: argparse.Namespace) -> None:
     """Be one contestant."""
-    by_hand = not options.contestant.startswith("ours")
-    if by_hand:
-        as_others_start()
     import torch
 
+    from benchmarks.contestants import evaluate_by_hand
     from pipeline.composition import load_config
     from pipeline.datasets.prepared import load_prepared
+    from pipeline.evaluation.confusion import ConfusionMatrix
     from pipeline.models.network import build_model
     from pipeline.models.weights import load_weights
 
@@ -105,11 +88,17 @@ def _contest(options: argparse.Namespace) -> None:
     network = build_model(config.model, len(data.classes))
     load_weights(network, config.model)
     ids = data.ids("val")[: WARM_UP + options.images]
-    evaluated = _by_hand if by_hand else _by_stages
+
+    def evaluated(ids: list[str]) -> ConfusionMatrix:
+        if options.contestant.startswith("ours"):
+            return _by_stages(network, config.evaluate, data, ids)
+        with_numpy = options.contestant == "plain"
+        return evaluate_by_hand(network, data, ids, options.workers, with_numpy=with_numpy)
+
     before = resident("VmRSS")
-    evaluated(options, config, network, data, ids[:WARM_UP])
+    evaluated(ids[:WARM_UP])
     begun, worked = time.perf_counter(), busy()
-    matrix = evaluated(options, config, network, data, ids[WARM_UP:])
+    matrix = evaluated(ids[WARM_UP:])
     images = len(ids) - WARM_UP
     result = {
         "wall": (time.perf_counter() - begun) / images,
@@ -121,11 +110,7 @@ def _contest(options: argparse.Namespace) -> None:
 
 
 def _by_stages(
-    options: argparse.Namespace,
-    config: "Config",
-    network: "SegmentationNetwork",
-    data: "Prepared",
-    ids: list[str],
+    network: "SegmentationNetwork", evaluate: "EvaluateConfig", data: "Prepared", ids: list[str]
 ) -> "ConfusionMatrix":
     """As `infer` and `evaluate` do it."""
     import torch
@@ -140,7 +125,7 @@ def _by_stages(
     from pipeline.inference.whole_image import geometry_of
 
     moved, device = on_device(network, "cpu")
-    evaluate, classes = config.evaluate, len(data.classes)
+    classes = len(data.classes)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         geometry, settings = geometry_of(moved, evaluate), run_settings(evaluate)
@@ -160,20 +145,6 @@ def _by_stages(
         for matrix in in_order(counted, ids, core_count(), threads=True):
             total += matrix
         return total
-
-
-def _by_hand(
-    options: argparse.Namespace,
-    config: "Config",
-    network: "SegmentationNetwork",
-    data: "Prepared",
-    ids: list[str],
-) -> "ConfusionMatrix":
-    """As other repositories do it."""
-    from benchmarks.contestants import evaluate_by_hand
-
-    with_numpy = options.contestant == "plain"
-    return evaluate_by_hand(network, data, ids, options.workers, with_numpy=with_numpy)
 
 
 if __name__ == "__main__":

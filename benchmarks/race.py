@@ -7,7 +7,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.entry import SAID_TO_TORCH
@@ -30,21 +30,42 @@ def add_options(parser: argparse.ArgumentParser, contestants: Sequence[str]) -> 
     parser.add_argument("--contestant", choices=contestants, help=argparse.SUPPRESS)
 
 
-def compete(module: str, names: Sequence[str], rounds: int) -> dict[str, list[Result]]:
-    """Start this program once for each contestant and round, the contestants in turn."""
-    found: dict[str, list[Result]] = {name: [] for name in names}
-    for seed in range(rounds):
+def race(
+    module: str,
+    options: argparse.Namespace,
+    contestants: Sequence[str],
+    about: str,
+    contest: Callable[[argparse.Namespace], None],
+) -> dict[str, list[Result]]:
+    """Start this program once for each contestant and round, in turn; or be the one asked for.
+
+    Args:
+        module: the program's.
+        options: of `add_options`.
+        contestants: their names; those that are the project's begin with "ours".
+        about: what is run, for the line above the table.
+        contest: does it, and prints the `Result` as JSON in its last line.
+
+    Returns:
+        Contestant -> what it found in each round; nothing from one that is asked for.
+    """
+    if options.contestant:
+        if not options.contestant.startswith("ours"):
+            for name in SAID_TO_TORCH:  # before it is imported: no other loop does
+                os.environ.pop(name, None)
+        contest(options)
+        return {}
+    prepared(options)
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+    print(f"DeepLabv3+ {options.backbone}, {about}, {options.rounds} rounds, {load}", flush=True)
+    found: dict[str, list[Result]] = {name: [] for name in options.only or contestants}
+    for seed in range(options.rounds):
         for name, results in found.items():
             command = [sys.executable, "-m", module, *sys.argv[1:]]
             command += ["--contestant", name, "--seed", str(seed)]
             told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             results.append(json.loads(told.splitlines()[-1]))
     return found
-
-
-def machine() -> str:
-    """How busy it is, for the line above a table."""
-    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
 
 
 def table(found: dict[str, list[Result]]) -> str:
@@ -67,12 +88,6 @@ def _line(results: list[Result], first: list[Result]) -> str:
         f"{1 / median('wall'):9.2f}{ratio('wall'):9.2f}{ratio('cpu'):9.2f}{median('cpu'):9.2f}"
         f"{median('mib'):9.0f}{1 / ratio('mib'):9.2f}"
     )
-
-
-def as_others_start() -> None:
-    """Take back what the project tells torch before it is imported: no other loop does."""
-    for name in SAID_TO_TORCH:
-        os.environ.pop(name, None)
 
 
 def prepared(options: argparse.Namespace) -> Path:

@@ -28,16 +28,7 @@ import json
 import os
 import time
 
-from benchmarks.race import (
-    add_options,
-    as_others_start,
-    busy,
-    compete,
-    machine,
-    prepared,
-    resident,
-    table,
-)
+from benchmarks.race import add_options, busy, prepared, race, resident, table
 from pipeline.entry import run
 
 CONTESTANTS = ("plain", "torchvision", "ours", "ours bf16", "ours bf16 compiled")
@@ -48,22 +39,14 @@ WARM_UP = 2
 def main() -> None:
     """Run every contestant in turn, and print the table; or one of them, as this starts it."""
     options = _options()
-    if options.contestant:
-        _contest(options)
-        return
-    prepared(options)
-    print(
-        f"DeepLabv3+ {options.backbone}, batch {options.batch}, {options.crop} x {options.crop}, "
-        f"{options.rounds} rounds, {machine()}",
-        flush=True,
-    )
-    found = compete("benchmarks.train", options.only or CONTESTANTS, options.rounds)
-    if options.miou:
+    about = f"batch {options.batch}, {options.crop} x {options.crop}"
+    found = race("benchmarks.train", options, CONTESTANTS, about, _contest)
+    if found and options.miou:
         print(f"{'val mIoU, %':20}" + "".join(f"   seed {n:<2}" for n in range(options.rounds)))
         for name, results in found.items():
             print(f"{name:20}" + "".join(f"{result['miou']:9.2f}" for result in results))
-        return
-    print(table(found))
+    elif found:
+        print(table(found))
 
 
 def _options() -> argparse.Namespace:
@@ -103,8 +86,6 @@ class _Clock:
 
 def _contest(options: argparse.Namespace) -> None:
     """Be one contestant."""
-    if not options.contestant.startswith("ours"):
-        as_others_start()
     import mlflow.tracking  # noqa: F401  an import, which is not counted
     import torch
 

@@ -45,6 +45,7 @@ def test_the_papers_names_are_derived_from_the_settings() -> None:
     assert architecture(ModelConfig(aspp="none")) == "DeepLab"
     assert architecture(ModelConfig(aspp="none", multi_grid=[1, 2, 1])) == "DeepLabv3"
     assert architecture(ModelConfig()) == "DeepLabv3"
+    assert architecture(ModelConfig(scales=[0.5, 0.75, 1.0])) == "DeepLabv3"
     assert architecture(ModelConfig(aspp="none", blocks=7)) == "DeepLabv3"
     assert architecture(ModelConfig(decoder=True)) == "DeepLabv3+"
     assert architecture(ModelConfig(network="unet")) == "U-Net"

@@ -120,11 +120,10 @@ def architecture(config: ModelConfig) -> str:
     if config.aspp == "fc6":
         many = config.rates is not None and len(config.rates) > 1
         return "DeepLabv2" if many else "DeepLabv1"
-    if config.aspp == "summed" or len(config.scales) > 1:
-        return "DeepLabv2"
     if config.aspp == "none" and config.blocks == 4 and config.multi_grid is None:
-        return "DeepLab"  # atrous and no more: v2 and v3 both start from it
-    return "DeepLabv3"
+        # Atrous and no more: v2, with its scales, and v3 both start from it.
+        return "DeepLabv2" if len(config.scales) > 1 else "DeepLab"
+    return "DeepLabv2" if config.aspp == "summed" else "DeepLabv3"
 
 
 def check_model(model: ModelConfig) -> None:

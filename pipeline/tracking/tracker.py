@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.journal import FILE, Entry, Journal
+from pipeline.tracking.journal import FILE, Entry, Journal, row_of
 from pipeline.tracking.store import Row, tracking_uri
 
 #: Seconds between two attempts at a server that is away, doubled up to the second.
@@ -128,6 +128,8 @@ def deliver(folder: Path, experiment: str, name: str) -> None:
     if not (folder / FILE).is_file():
         return
     journal = Journal(folder / FILE)
+    # A stage on another machine than the training's adds to a row that its journal did not open.
+    journal.row = row_of(folder)
     if journal.waiting():
         sender = _Sender(journal, experiment, name)
         sender.begin()
