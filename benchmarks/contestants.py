@@ -153,8 +153,8 @@ def _miou(network: SegmentationNetwork, data: Prepared) -> float:
 def evaluate_by_hand(
     network: SegmentationNetwork,
     data: Prepared,
-    ids: Sequence[str],
     workers: int,
+    ids: Sequence[str],
     *,
     with_numpy: bool,
 ) -> ConfusionMatrix:
@@ -163,8 +163,8 @@ def evaluate_by_hand(
     Args:
         network: trained.
         data: the training-ready set.
-        ids: of the images.
         workers: loader processes.
+        ids: of the images.
         with_numpy: labels are counted by numpy, as the well-known repositories do it, without
             gradients; otherwise by torch, in inference mode.
     """

@@ -22,6 +22,9 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +67,6 @@ def _contest(options: argparse.Namespace) -> None:
     from benchmarks.contestants import evaluate_by_hand
     from pipeline.composition import load_config
     from pipeline.datasets.prepared import load_prepared
-    from pipeline.evaluation.confusion import ConfusionMatrix
     from pipeline.models.network import build_model
     from pipeline.models.weights import load_weights
 
@@ -89,13 +91,12 @@ def _contest(options: argparse.Namespace) -> None:
     load_weights(network, config.model)
     ids = data.ids("val")[: WARM_UP + options.images]
 
-    def evaluated(ids: list[str]) -> ConfusionMatrix:
-        if options.contestant.startswith("ours"):
-            return _by_stages(network, config.evaluate, data, ids)
-        with_numpy = options.contestant == "plain"
-        return evaluate_by_hand(network, data, ids, options.workers, with_numpy=with_numpy)
-
     before = resident("VmRSS")
+    if options.contestant.startswith("ours"):
+        evaluated = _stages(network, config.evaluate, data, ids)
+    else:
+        with_numpy = options.contestant == "plain"
+        evaluated = partial(evaluate_by_hand, network, data, options.workers, with_numpy=with_numpy)
     evaluated(ids[:WARM_UP])
     begun, worked = time.perf_counter(), busy()
     matrix = evaluated(ids[WARM_UP:])
@@ -109,42 +110,50 @@ def _contest(options: argparse.Namespace) -> None:
     print("\n" + json.dumps(result))
 
 
-def _by_stages(
+def _stages(
     network: "SegmentationNetwork", evaluate: "EvaluateConfig", data: "Prepared", ids: list[str]
-) -> "ConfusionMatrix":
-    """As `infer` and `evaluate` do it."""
+) -> "Callable[[list[str]], ConfusionMatrix]":
+    """What `infer` and `evaluate` do with some images, after the network's cost was measured."""
     import torch
 
     from pipeline.cores import core_count
     from pipeline.datasets.images import read_label
     from pipeline.evaluation.confusion import ConfusionMatrix
+    from pipeline.inference.infer import batch_bytes
     from pipeline.inference.logits import Index, StoredLogits, run_settings
+    from pipeline.inference.measure import measure
     from pipeline.inference.network import on_device
     from pipeline.inference.share import Job, run_share
     from pipeline.inference.side_by_side import in_order
     from pipeline.inference.whole_image import geometry_of
 
     moved, device = on_device(network, "cpu")
-    classes = len(data.classes)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        geometry, settings = geometry_of(moved, evaluate), run_settings(evaluate)
-        Index("", data.digest, "", settings, geometry, classes, ids).write(folder)
-        job = Job(folder, data, evaluate, folder, "cpu", len(ids))
-        run_share(job, [[id] for id in ids], moved, device)
-        logits = StoredLogits(folder)
+    classes, settings = len(data.classes), run_settings(evaluate)
+    index = Index("", data.digest, "", settings, geometry_of(moved, evaluate), classes, ids)
+    cost = measure(network, moved, evaluate.cost_size, device, evaluate.precision)
+    room = batch_bytes(data, index, cost)
 
-        def counted(id: str) -> ConfusionMatrix:
-            labels = logits.probabilities(id, ["single"])["single"].argmax(axis=0)
-            truth = torch.from_numpy(read_label(data.label_path(id)).copy())
-            matrix = ConfusionMatrix(classes)
-            matrix.update(truth, torch.from_numpy(labels), source=id)
-            return matrix
+    def evaluated(ids: list[str]) -> ConfusionMatrix:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            replace(index, ids=ids).write(folder)
+            job = Job(folder, data, evaluate, folder, "cpu", len(ids), room)
+            run_share(job, [[id] for id in ids], moved, device)
+            logits = StoredLogits(folder)
 
-        total = ConfusionMatrix(classes)
-        for matrix in in_order(counted, ids, core_count(), threads=True):
-            total += matrix
-        return total
+            def counted(id: str) -> ConfusionMatrix:
+                labels = logits.probabilities(id, ["single"])["single"].argmax(axis=0)
+                truth = torch.from_numpy(read_label(data.label_path(id)).copy())
+                matrix = ConfusionMatrix(classes)
+                matrix.update(truth, torch.from_numpy(labels), source=id)
+                return matrix
+
+            total = ConfusionMatrix(classes)
+            for matrix in in_order(counted, ids, core_count(), threads=True):
+                total += matrix
+            return total
+
+    return evaluated
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A run that was stopped goes on with the images that are missing. Several devices
 out and give the same files.
 """
 
+import math
 from pathlib import Path
 
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
+from pipeline.evaluation.figures import Cost
 from pipeline.files import code_digest
 from pipeline.inference.logits import (
     LOGITS,
@@ -63,7 +65,7 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
     trained = load_network(checkpoint, evaluate.output_stride)
     network, device = on_device(trained, trainer.accelerator)
     with seconds.part("cost"):
-        cost = measure(network, evaluate.cost_size, device, evaluate.precision)
+        cost = measure(trained, network, evaluate.cost_size, device, evaluate.precision)
     index = Index(
         checkpoint=sha256_of(checkpoint),
         data=data.digest,
@@ -79,7 +81,8 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
         for batch in plan(data, index)
         if any(not file_of(folder, id).exists() for id in batch)
     ]
-    job = Job(checkpoint, data, evaluate, folder, trainer.accelerator, len(ids) - kept)
+    room = batch_bytes(data, index, cost)
+    job = Job(checkpoint, data, evaluate, folder, trainer.accelerator, len(ids) - kept, room)
     with progress(trainer.progress_bar) as bar:
         task = bar.add_task(f"infer {evaluate.split}", total=len(ids), completed=kept)
         if trainer.devices == 1:
@@ -126,6 +129,23 @@ def plan(data: Prepared, index: Index) -> list[Batch]:
             batches.append(batch)
         batch.append(id)
     return batches
+
+
+def batch_bytes(data: Prepared, index: Index, cost: Cost) -> int:
+    """Memory that the network's maps take for a batch of the split's largest images, float32.
+
+    Args:
+        data: the training-ready set.
+        index: of the split.
+        cost: of the network; memory grows with the pixels.
+    """
+    scales = {which.scale for which in passes_of(index.evaluate)}
+    sizes = {_size(data, id) for id in index.ids}
+    pixels = max(
+        math.prod(index.geometry.padded(size, scale)) for size in sizes for scale in scales
+    )
+    maps = cost.peak_mib * 2**20 - 4e6 * cost.params_m
+    return math.ceil(maps / cost.size**2 * pixels * index.evaluate.batch_size)
 
 
 def _size(data: Prepared, id: str) -> Size:

@@ -13,17 +13,20 @@ from pipeline.networks.cost import (
 )
 
 
-def measure(network: nn.Module, size: int, device: torch.device, precision: str = "32") -> Cost:
+def measure(
+    network: nn.Module, quick: nn.Module, size: int, device: torch.device, precision: str = "32"
+) -> Cost:
     """Parameters, multiply-adds, peak memory and milliseconds of one size x size image.
 
     Args:
-        network: on `device`.
+        network: as it was trained, which is counted.
+        quick: the same `on_device`, which is timed; nothing else should be running there.
         size: pixels a side.
-        device: what is timed; nothing else should be running there.
+        device: the device.
         precision: 32 or bf16, of what is timed.
     """
     with arithmetic(precision, device):
-        milliseconds = milliseconds_per_image(network, size, device)
+        milliseconds = milliseconds_per_image(quick, size, device)
     return Cost(
         params_m=count_parameters(network) / 1e6,
         gmacs=multiply_adds(network, size) / 1e9,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.for_inference import for_inference
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -26,10 +27,10 @@ class Network(Protocol):
 def on_device(
     network: AnyModule, accelerator: str, index: int = 0
 ) -> tuple[AnyModule, torch.device]:
-    """The network in evaluation mode where `trainer.accelerator` says, laid out channels last.
+    """The network where `trainer.accelerator` says, ready for images: see `for_inference`.
 
     Args:
-        network: moved in place.
+        network: on the processor; it is not to be used or trained any more.
         accelerator: auto, cpu, gpu or mps.
         index: which of several devices of that kind.
 
@@ -37,7 +38,7 @@ def on_device(
         UserError: the accelerator is not there.
     """
     device = find_device(accelerator, index)
-    return network.eval().to(device).to(memory_format=torch.channels_last), device
+    return for_inference(network).to(device).to(memory_format=torch.channels_last), device
 
 
 def find_device(accelerator: str, index: int = 0) -> torch.device:

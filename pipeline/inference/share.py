@@ -7,14 +7,15 @@ import multiprocessing
 import queue
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from pipeline.inference.logits import file_of, write_logits
 from pipeline.inference.network import Network, on_device
 from pipeline.inference.passes import Pass, passes_of
 from pipeline.inference.seconds import Seconds
+from pipeline.inference.side_by_side import in_order
 from pipeline.inference.whole_image import run_passes
 from pipeline.models.checkpoint import load_network
 
@@ -46,6 +48,8 @@ class Job:
     accelerator: str
     #: Images that are missing, of all processes.
     missing: int
+    #: Memory for the maps of a batch of the largest images, on a processor; 0: not known.
+    batch_bytes: int = 0
 
 
 def run_share(
@@ -72,42 +76,71 @@ def run_share(
             not finite, or the disk has no room for what is to come.
     """
     seconds = Seconds()
-    reading = _ahead(lambda batch: [_pixels(job.data, id) for id in batch], batches)
-    for number, batch in enumerate(batches):
-        with seconds.part("reading"):
-            images = [image.to(device).float() / 255 for image in next(reading)]
-        with seconds.part("network"):
-            logits = _run(job, network, images, batch)
-        with seconds.part("storing"):
-            for place, id in enumerate(batch):
-                size = (images[place].shape[-2], images[place].shape[-1])
-                one = {which: values[place] for which, values in logits.items()}
-                write_logits(job.folder, id, size, one)
+    reading = in_order(partial(_pixels, job.data), batches, workers=1, threads=True)
+
+    def read() -> Iterator[tuple[Batch, list[Tensor]]]:
+        for batch in batches:
+            with seconds.part("reading"):
+                pixels = next(reading)
+            yield batch, pixels
+
+    threads, first = torch.get_num_threads(), True
+    at_once = _at_once(job, device)
+    one = partial(_store, job, network, device, threads // max(1, at_once))
+    try:
+        for batch, parts in in_order(one, read(), at_once, threads=True):
+            seconds.add(parts)
+            if first:
+                each = file_of(job.folder, batch[0]).stat().st_size
+                require_space([(job.folder, each * (job.missing - len(batch)))], "the logits")
+                first = False
+            for _ in batch:
                 advance()
-        if number == 0:
-            each = file_of(job.folder, batch[0]).stat().st_size
-            require_space([(job.folder, each * (job.missing - len(batch)))], "the logits")
+    finally:
+        torch.set_num_threads(threads)
     return seconds.parts
 
 
-def _pixels(data: Prepared, id: str) -> Tensor:
-    """An image, uint8 3 x H x W."""
-    return torch.from_numpy(read_image(data.image_path(id)).copy()).permute(2, 0, 1)
+def _at_once(job: Job, device: torch.device) -> int:
+    """How many batches the network sees side by side; 0: one after the other.
+
+    Cores that have an image each do more than cores that share every layer's maps. What they all
+    need has to fit into a quarter of the machine's memory: of all of it, not of what is free, since
+    scores differ in their last digits with the threads that worked on them.
+    """
+    if device.type != "cpu" or job.batch_bytes == 0:
+        return 0
+    fitting = psutil.virtual_memory().total // 4 // job.batch_bytes
+    return min(torch.get_num_threads(), fitting)
 
 
-def _ahead(
-    read: Callable[[Batch], list[Tensor]], batches: Sequence[Batch]
-) -> Iterator[list[Tensor]]:
-    """Read every batch in turn, one ahead of what is being worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        coming: Future[list[Tensor]] | None = None
-        for batch in batches:
-            following = reader.submit(read, batch)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
+def _pixels(data: Prepared, batch: Batch) -> list[Tensor]:
+    """The images of a batch, each uint8 3 x H x W."""
+    images = [read_image(data.image_path(id)) for id in batch]
+    return [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images]
+
+
+def _store(
+    job: Job,
+    network: Network,
+    device: torch.device,
+    threads: int,
+    read: tuple[Batch, list[Tensor]],
+) -> tuple[Batch, dict[str, float]]:
+    """Run the network on a batch and store its scores; the seconds of the parts."""
+    # It counts for the thread that calls this.
+    torch.set_num_threads(threads)
+    seconds = Seconds()
+    batch, pixels = read
+    with seconds.part("network"):
+        images = [image.to(device).float() / 255 for image in pixels]
+        logits = _run(job, network, images, batch)
+    with seconds.part("storing"):
+        for place, id in enumerate(batch):
+            size = (images[place].shape[-2], images[place].shape[-1])
+            one = {which: values[place] for which, values in logits.items()}
+            write_logits(job.folder, id, size, one)
+    return batch, seconds.parts
 
 
 def _run(

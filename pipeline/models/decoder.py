@@ -52,6 +52,8 @@ class DecoderStage(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
+        #: Whether the first convolution comes before the upsampling out of training too.
+        self.convolves_first = False
         self.reduction = conv_bn_relu(low_channels, low_level_channels, 1)
         convolution = separable_conv_bn_relu if separable else conv_bn_relu
         inputs = (in_channels + low_level_channels, *[channels] * (layers - 1))
@@ -62,21 +64,21 @@ class DecoderStage(nn.Module):
         reduced = self.reduction(low)
         block = cast(nn.Sequential, self.refinement[0])
         first = block[0]
-        # Evaluation keeps the usual order: what is exported, counted and stored is the paper's.
+        # Otherwise the usual order: what is exported, counted and stored is the paper's.
         if (
-            self.training
+            (self.training or self.convolves_first)
             and isinstance(first, AtrousConv2d)
             and pays(x, first.weight, low.shape[-2:])
         ):
-            joined = self._join(x, reduced, first.weight)
+            joined = self._join(x, reduced, first)
             return self.refinement[1:](block[1:](joined))
         upsampled = resize(x, low, align_corners=self.align_corners)
         return self.refinement(torch.cat([upsampled, reduced], dim=1))
 
-    def _join(self, x: Tensor, reduced: Tensor, weight: Tensor) -> Tensor:
+    def _join(self, x: Tensor, reduced: Tensor, first: AtrousConv2d) -> Tensor:
         """The first convolution of the joined maps, that of the features before upsampling."""
-        of_features, of_low = weight.split([x.shape[1], reduced.shape[1]], dim=1)
-        fine = F.conv2d(reduced, of_low, padding=weight.shape[-1] // 2)
+        of_features, of_low = first.weight.split([x.shape[1], reduced.shape[1]], dim=1)
+        fine = F.conv2d(reduced, of_low, first.bias, padding=first.padding)
         return convolve_upsampled(x, of_features, fine, align_corners=self.align_corners)
 
 

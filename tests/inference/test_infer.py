@@ -1,4 +1,5 @@
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,18 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch import Tensor
 
 from pipeline.config import Config, EvaluateConfig, ModelConfig, TrainerConfig
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.inference.infer import CODE, infer_run, plan
-from pipeline.inference.logits import StoredLogits, read_index
+from pipeline.inference.infer import CODE, batch_bytes, infer_run, plan
+from pipeline.inference.logits import StoredLogits, read_cost, read_index
+from pipeline.inference.network import on_device
+from pipeline.inference.share import Job, run_share
 from pipeline.models.checkpoint import load_network, save_network
 from pipeline.models.network import build_model
+from pipeline.networks.cost import peak_memory
 from pipeline.paths import PROJECT
 
 CONFIG = Config(
@@ -115,6 +120,53 @@ def test_any_number_of_processes_gives_the_same_files(run_folder: Path, five: Pr
         infer_run(replace(CONFIG, evaluate=evaluate, trainer=trainer), run_folder, five)
         found.append(files(run_folder))
     assert found[0] == found[1] == found[2]
+
+
+def test_side_by_side_as_one_after_the_other_and_only_what_fits(
+    run_folder: Path, five: Prepared
+) -> None:
+    seen: list[tuple[int, int]] = []
+    network, device = on_device(load_network(run_folder / "model.ckpt"), "cpu")
+    scores = network.scores
+
+    def watched(images: Tensor) -> Tensor:
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return scores(images)
+
+    network.scores = watched  # type: ignore[method-assign]
+    evaluate, ids = CONFIG.evaluate, five.ids("test")
+    threads, found = torch.get_num_threads(), []
+    try:
+        for available, batch_bytes in ((2, 1), (1, 0), (2, 2**60)):
+            torch.set_num_threads(available)
+            seen.clear()
+            folder = run_folder / f"{available}-{batch_bytes}"
+            folder.mkdir()
+            job = Job(folder, five, evaluate, folder, "cpu", len(ids), batch_bytes)
+            run_share(job, [[id] for id in ids], network, device)
+            found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+            here = {thread == threading.get_ident() for thread, _ in seen}
+            assert here == {batch_bytes != 1}
+            assert {count for _, count in seen} == {1 if batch_bytes == 1 else available}
+            assert torch.get_num_threads() == available
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found[0]) == 5
+    assert found[0] == found[1]
+    assert found[0].keys() == found[2].keys()
+
+
+def test_the_memory_of_a_batch_is_that_of_its_largest_image(
+    run_folder: Path, five: Prepared
+) -> None:
+    network = load_network(run_folder / "model.ckpt")
+    infer_run(replace(CONFIG, evaluate=replace(CONFIG.evaluate, batch_size=2)), run_folder, five)
+    cost, _ = read_cost(run_folder)
+    index = read_index(run_folder / "logits")
+    side = max(index.geometry.padded((64, 64), scale)[0] for scale in (0.5, 1.0))
+    weights = sum(weight.numel() for weight in network.parameters()) * 4
+    twice = 2 * (peak_memory(network, side) - weights)
+    assert batch_bytes(five, index, cost) == pytest.approx(twice, rel=0.5)
 
 
 def test_what_goes_wrong_in_a_process_ends_in_its_own_line(

@@ -5,7 +5,8 @@ from pipeline.inference.measure import device_name, measure
 
 
 def test_cost_is_stated_in_millions_billions_and_mebibytes_at_its_size() -> None:
-    cost = measure(nn.Conv2d(3, 10, 3, padding=1, bias=False), 33, torch.device("cpu"))
+    network = nn.Conv2d(3, 10, 3, padding=1, bias=False)
+    cost = measure(network, network, 33, torch.device("cpu"))
     assert cost.params_m == 270 / 1e6
     assert cost.gmacs == 33 * 33 * 270 / 1e9
     # Image, weights and result, four bytes a number.

@@ -1,5 +1,6 @@
 """What every network must do, whatever it is made of."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.config import ModelConfig, check_model
 from pipeline.config.model import output_strides
 from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_network, save_network
+from pipeline.models.for_inference import BATCH_NORMS, for_inference
 from pipeline.models.network import SegmentationNetwork, build_model
 
 CLASSES = 5
@@ -106,6 +108,26 @@ def test_scores_have_the_images_size_at_every_output_stride(name: str) -> None:
         for height, width in ((65, 65), (66, 97), (128, 64), (33, 101)):
             scores = network(torch.empty(2, 3, height, width, device="meta"))
             assert scores.shape == (2, CLASSES, height, width)
+
+
+@every_network
+def test_for_inference_the_scores_stay_and_no_batch_norm_follows_a_convolution(name: str) -> None:
+    network = alive(built(name))
+    images = torch.rand(1, 3, 97, 81)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    quick = for_inference(network)
+    with torch.inference_mode():
+        # In float64: networks of random weights blow up what float32 rounds.
+        exact = copy.deepcopy(network).double()(images.double())
+        assert (quick(images) - exact).std() <= 2e-4 * exact.std()
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    # timm's do the activation as well, and stay; so do LinkNet's after transposed convolutions
+    # and that of the auxiliary head, which is for training.
+    left = [module for module in quick.modules() if type(module) in BATCH_NORMS]
+    there = [module for module in network.modules() if type(module) in BATCH_NORMS]
+    staying = {"LinkNet": 5, "v3 ResNet-101, auxiliary": 1}
+    assert len(left) == staying.get(name, 0)
+    assert there or "v1" in name or "VGG" in name
 
 
 @every_network

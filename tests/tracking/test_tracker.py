@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from mlflow import MlflowClient
 from pipeline.config import Config
 from pipeline.tracking.naming import evaluation_metrics, swept_params
 from pipeline.tracking.store import COLOUR, COLOURS, NO_FORK
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Tracker, deliver
 
 
 def test_evaluation_reopens_the_row_of_training(mlflow_store: str) -> None:
@@ -102,6 +103,24 @@ def test_nothing_goes_to_the_store_before_it_is_told_to(mlflow_store: str, tmp_p
     points = client.get_metric_history(again.run_id, "train/loss")
     assert sorted(point.step for point in points) == [1, 2]
     assert client.get_run(again.run_id).info.status == "FINISHED"
+
+
+def test_what_waits_goes_to_the_row_that_the_run_brought_along(
+    mlflow_store: str, tmp_path: Path
+) -> None:
+    training = Tracker("brought", "variant")  # on another machine, where its journal stays
+    training.finish()
+    (tmp_path / "run.json").write_text(json.dumps({"run_id": training.run_id}))
+    stage = Tracker("brought", "variant", training.run_id, folder=tmp_path)
+    stage.metrics({"test/miou": 9.0})
+    stage.finish("KILLED")
+    deliver(tmp_path, "brought", "variant")
+    client = MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name("brought")
+    assert experiment is not None
+    (row,) = client.search_runs([experiment.experiment_id])
+    assert row.info.run_id == training.run_id
+    assert row.data.metrics == {"test/miou": 9.0}
 
 
 def test_no_process_is_forked_in_the_middle_of_mlflows_import() -> None:
