@@ -72,12 +72,17 @@ def test_the_decoder_convolves_first_and_its_order_does_not_show() -> None:
     assert called == [usual]
 
 
-def test_it_is_as_near_in_half_precision() -> None:
-    built = build_model(ModelConfig(backbone="mobilenet_v2", decoder=True), 5)
-    network = with_statistics(built, torch.rand(2, 3, 129, 129))
-    quick, images = for_inference(network), torch.rand(1, 3, 129, 129)
-    with torch.inference_mode():
-        exact = network(images)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            usual, swift = network(images).float(), quick(images).float()
-    assert (swift - exact).std() <= 1.5 * (usual - exact).std()
+def test_it_is_about_as_near_in_half_precision() -> None:
+    usual, swift = 0.0, 0.0
+    for seed in range(4):
+        torch.manual_seed(seed)
+        built = build_model(ModelConfig(backbone="mobilenet_v2", decoder=True), 5)
+        network = with_statistics(built, torch.rand(2, 3, 129, 129))
+        quick, images = for_inference(network), torch.rand(1, 3, 129, 129)
+        with torch.inference_mode():
+            exact = network(images)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                usual += float((network(images) - exact).std() / exact.std())
+                swift += float((quick(images) - exact).std() / exact.std())
+    # Random weights round badly either way; with trained ones a fiftieth of the scores.
+    assert 0 < swift <= 1.5 * usual
