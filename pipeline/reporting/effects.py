@@ -18,6 +18,7 @@ from pipeline.reporting.groups import (
     difference,
     side_by_side,
 )
+from pipeline.reporting.words import written
 
 ASPP_NAMES = {
     "none": "none",
@@ -215,7 +216,7 @@ def _change(setting: str, before: Group, after: Group) -> Change:
         miou_crf=crf.points if crf else None,
         gmacs=cost_ratio(before, after, "gmacs"),
         milliseconds=cost_ratio(before, after, "ms_per_image"),
-        besides=[f"{key}: {old} → {new}" for key, (old, new) in others.items()],
+        besides=[f"{key}: {written(old)} → {written(new)}" for key, (old, new) in others.items()],
     )
 
 
@@ -224,8 +225,8 @@ def _values(setting: str, one: Group, other: Group) -> tuple[str, str]:
     if setting in SETTINGS:
         say = SETTINGS[setting]
         return say(_config(one).model), say(_config(other).model)
-    values = _others(one, other)[setting]
-    return str(values[0]), str(values[1])
+    before, after = _others(one, other)[setting]
+    return written(before), written(after)
 
 
 def _directed(setting: str, pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:

@@ -1,13 +1,12 @@
 """How the figures were made: where each variant came from, all settings, the commands."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.reporting.load import Evaluation, Variant
 from pipeline.reporting.tables import Cell, Column, Table
-from pipeline.reporting.words import DASH, duration
+from pipeline.reporting.words import DASH, duration, written
 
 
 def runs_table(variants: Sequence[Variant]) -> Table:
@@ -74,14 +73,10 @@ def _settings(variant: Variant) -> dict[str, Any]:
 def _agreed(values: dict[str, Any]) -> str:
     by_value: dict[str, list[str]] = {}
     for name, value in values.items():
-        by_value.setdefault(_said(value), []).append(name)
+        by_value.setdefault(written(value), []).append(name)
     if len(by_value) == 1:
         return next(iter(by_value))
     return "; ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())
-
-
-def _said(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _or_dash(value: Any) -> str:

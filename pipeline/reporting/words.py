@@ -1,5 +1,6 @@
 """Numbers as a reader sees them; one place, so that page and Markdown agree."""
 
+import json
 import math
 import re
 
@@ -68,6 +69,11 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def written(value: object) -> str:
+    """A setting as one writes it in params.yaml or on the command line: null, true, [1.0]."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def listing(words: list[str]) -> str:

@@ -18,6 +18,7 @@ from pipeline.reporting.words import (
     signed_span,
     span,
     times,
+    written,
 )
 
 
@@ -65,6 +66,18 @@ def test_lists_end_with_and() -> None:
     assert listing([]) == ""
     assert listing(["a"]) == "a"
     assert listing(["a", "b", "c"]) == "a, b and c"
+
+
+def test_settings_are_written_as_in_params_yaml() -> None:
+    values = (None, True, [0.5, 1.0], 513, "runs/coco", {"é": 1})
+    assert [written(value) for value in values] == [
+        "null",
+        "true",
+        "[0.5, 1.0]",
+        "513",
+        "runs/coco",
+        '{"é": 1}',
+    ]
 
 
 def test_markdown_text_is_literal_unless_it_says_otherwise() -> None:
