@@ -20,6 +20,7 @@ same; with random weights it is low. Left out: pictures and label maps, which no
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -62,6 +63,9 @@ def _options() -> argparse.Namespace:
 
 def _contest(options: argparse.Namespace) -> None:
     """Be one contestant."""
+    if options.contestant.startswith("ours"):
+        # As the stage `evaluate`, which has an image a thread.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import torch
 
     from benchmarks.contestants import evaluate_by_hand
