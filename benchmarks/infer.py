@@ -101,6 +101,7 @@ def _contest(options: argparse.Namespace) -> None:
     else:
         with_numpy = options.contestant == "plain"
         evaluated = partial(evaluate_by_hand, network, data, options.workers, with_numpy=with_numpy)
+    del network
     evaluated(ids[:WARM_UP])
     begun, worked = time.perf_counter(), busy()
     matrix = evaluated(ids[WARM_UP:])
@@ -131,7 +132,7 @@ def _stages(
     from pipeline.inference.side_by_side import in_order
     from pipeline.inference.whole_image import geometry_of
 
-    moved, device = on_device(network, "cpu")
+    moved, device = on_device(network, "cpu", precision=evaluate.precision)
     classes, settings = len(data.classes), run_settings(evaluate)
     index = Index("", data.digest, "", settings, geometry_of(moved, evaluate), classes, ids)
     cost = measure(network, moved, evaluate.cost_size, device, evaluate.precision)

@@ -63,9 +63,10 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
     seconds = Seconds()
     checkpoint, folder = run_folder / "model.ckpt", run_folder / LOGITS
     trained = load_network(checkpoint, evaluate.output_stride)
-    network, device = on_device(trained, trainer.accelerator)
+    network, device = on_device(trained, trainer.accelerator, precision=evaluate.precision)
     with seconds.part("cost"):
         cost = measure(trained, network, evaluate.cost_size, device, evaluate.precision)
+    del trained
     index = Index(
         checkpoint=sha256_of(checkpoint),
         data=data.digest,
@@ -88,7 +89,7 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
         if trainer.devices == 1:
             parts = run_share(job, batches, network, device, lambda: bar.advance(task))
         else:
-            del network, trained
+            del network
             parts = run_in_processes(
                 job, batches, trainer.devices, lambda: bar.update(task, completed=_there(folder))
             )

@@ -25,20 +25,23 @@ class Network(Protocol):
 
 
 def on_device(
-    network: AnyModule, accelerator: str, index: int = 0
+    network: AnyModule, accelerator: str, index: int = 0, precision: str = "32"
 ) -> tuple[AnyModule, torch.device]:
-    """The network where `trainer.accelerator` says, ready for images: see `for_inference`.
+    """A copy of the network where `trainer.accelerator` says: see `for_inference`.
 
     Args:
-        network: on the processor; it is not to be used or trained any more.
+        network: on the processor.
         accelerator: auto, cpu, gpu or mps.
         index: which of several devices of that kind.
+        precision: 32 or bf16, in which alone the copy is run.
 
     Raises:
         UserError: the accelerator is not there.
     """
     device = find_device(accelerator, index)
-    return for_inference(network).to(device).to(memory_format=torch.channels_last), device
+    return for_inference(network, precision).to(device).to(
+        memory_format=torch.channels_last
+    ), device
 
 
 def find_device(accelerator: str, index: int = 0) -> torch.device:

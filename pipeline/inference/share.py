@@ -227,7 +227,7 @@ def _share_of_process(
     torch.set_num_threads(max(1, torch.get_num_threads() // devices))
     try:
         trained = load_network(job.checkpoint, job.evaluate.output_stride)
-        network, device = on_device(trained, job.accelerator, rank)
+        network, device = on_device(trained, job.accelerator, rank, job.evaluate.precision)
         results.put(run_share(job, batches, network, device))
     except UserError as error:
         results.put(error)

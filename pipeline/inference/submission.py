@@ -98,7 +98,8 @@ def _predictions(
     if mode.startswith("single"):
         evaluate = replace(evaluate, scales=[1.0], flip=False)
     trained = load_network(checkpoint, evaluate.output_stride)
-    network, device = on_device(trained, config.trainer.accelerator)
+    accelerator = config.trainer.accelerator
+    network, device = on_device(trained, accelerator, precision=evaluate.precision)
 
     def predicted() -> Iterable[Predicted]:
         for id, path in paths.items():

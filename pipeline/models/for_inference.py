@@ -22,30 +22,33 @@ PROBE = 65
 TOLERANCE = 1e-2
 
 
-def for_inference(network: AnyModule) -> AnyModule:
-    """The network in evaluation mode with fewer operations, its scores the same within rounding.
+def for_inference(network: AnyModule, precision: str = "32") -> AnyModule:
+    """A copy in evaluation mode with fewer operations, its scores the same within rounding.
 
     A batch norm goes into the weights of the convolution before it, where nothing else sees that
     convolution's result. The decoder convolves its features before it upsamples them.
 
     Args:
-        network: on the processor; it is not to be used or trained any more.
+        network: on the processor; it stays as it is.
+        precision: 32 or bf16, in which the copy is to run: autocast would make weights in bf16
+            anew for every image.
     """
-    network.eval()
-    folded = _folded(network)
-    for module in folded.modules():
+    quick = _folded(network.eval())
+    for module in quick.modules():
         if isinstance(module, DecoderStage):
             module.convolves_first = True
-    return folded
+        if precision == "bf16" and isinstance(module, nn.Conv2d):
+            module.to(torch.bfloat16)
+    return quick
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
 def _folded(network: AnyModule) -> AnyModule:
-    if not any(type(module) in BATCH_NORMS for module in network.modules()):
-        return network
-    image = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
     folded = copy.deepcopy(network)
+    if not any(type(module) in BATCH_NORMS for module in network.modules()):
+        return folded
+    image = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
     for convolution, norm in list(_pairs(folded, image)):
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight,
@@ -62,7 +65,7 @@ def _folded(network: AnyModule) -> AnyModule:
                     setattr(module, name, nn.Identity())
     before, after = network(image), folded(image)
     same = (before - after).abs().max() <= TOLERANCE * before.abs().max()
-    return folded if same else network
+    return folded if same else copy.deepcopy(network)
 
 
 def _pairs(network: nn.Module, image: Tensor) -> Iterator[tuple[nn.Conv2d, Any]]:

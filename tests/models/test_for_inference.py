@@ -86,3 +86,15 @@ def test_it_is_about_as_near_in_half_precision() -> None:
                 swift += float((quick(images) - exact).std() / exact.std())
     # Random weights round badly either way; with trained ones a fiftieth of the scores.
     assert 0 < swift <= 1.5 * usual
+
+
+def test_weights_in_half_precision_are_those_that_autocast_makes() -> None:
+    built = build_model(ModelConfig(backbone="mobilenet_v2", decoder=True), 5)
+    network = with_statistics(built, torch.rand(2, 3, 65, 65))
+    made, kept = for_inference(network), for_inference(network, "bf16")
+    images = torch.rand(1, 3, 129, 97)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(kept(images), made(images))
+    kinds = {weight.dtype for weight in kept.parameters() if weight.dim() == 4}
+    assert kinds == {torch.bfloat16}
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
