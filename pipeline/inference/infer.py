@@ -35,6 +35,7 @@ from pipeline.models.weights.files import sha256_of
 #: The code that decides the logits: those that other code has left are not gone on with.
 CODE = (
     "pipeline/inference/logits.py",
+    "pipeline/inference/network.py",
     "pipeline/inference/passes.py",
     "pipeline/inference/share.py",
     "pipeline/inference/whole_image.py",
@@ -82,7 +83,8 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
         for batch in plan(data, index)
         if any(not file_of(folder, id).exists() for id in batch)
     ]
-    room = batch_bytes(data, index, cost)
+    # Processes on processors share the memory too.
+    room = batch_bytes(data, index, cost) * trainer.devices
     job = Job(checkpoint, data, evaluate, folder, trainer.accelerator, len(ids) - kept, room)
     with progress(trainer.progress_bar) as bar:
         task = bar.add_task(f"infer {evaluate.split}", total=len(ids), completed=kept)

@@ -48,7 +48,7 @@ class Job:
     accelerator: str
     #: Images that are missing, of all processes.
     missing: int
-    #: Memory for the maps of a batch of the largest images, on a processor; 0: not known.
+    #: Memory for the maps of a batch of the largest images, of all processes; 0: not known.
     batch_bytes: int = 0
 
 

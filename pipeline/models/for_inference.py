@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.models.decoder import DecoderStage
-from pipeline.models.layers import AtrousConv2d
+from pipeline.models.layers import AtrousConv2d, ClassLayer
 from pipeline.models.remade import BatchNorm2d
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -37,7 +37,7 @@ def for_inference(network: AnyModule, precision: str = "32") -> AnyModule:
     for module in quick.modules():
         if isinstance(module, DecoderStage):
             module.convolves_first = True
-        if precision == "bf16" and isinstance(module, nn.Conv2d):
+        if precision == "bf16" and type(module) in (*CONVOLUTIONS, ClassLayer):
             module.to(torch.bfloat16)
     return quick
 
