@@ -12,9 +12,6 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 #: What has to be said before torch is imported.
 SAID_TO_TORCH = {
-    # Threads that have nothing to do would otherwise spin, and take the cores from the loader and
-    # CRF processes beside them.
-    "OMP_WAIT_POLICY": "PASSIVE",
     # Maps lie in pages of 2 MiB where the system has them: fewer to ask for and to look up.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
