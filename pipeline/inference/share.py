@@ -30,6 +30,7 @@ from pipeline.inference.passes import Pass, passes_of
 from pipeline.inference.seconds import Seconds
 from pipeline.inference.side_by_side import in_order
 from pipeline.inference.whole_image import run_passes
+from pipeline.memory import share_freed_memory
 from pipeline.models.checkpoint import load_network
 
 Batch = list[str]
@@ -86,6 +87,8 @@ def run_share(
 
     threads, first = torch.get_num_threads(), True
     at_once = _at_once(job, device)
+    if at_once:
+        share_freed_memory()
     one = partial(_store, job, network, device, threads // max(1, at_once))
     try:
         for batch, parts in in_order(one, read(), at_once, threads=True):

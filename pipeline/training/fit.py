@@ -12,6 +12,7 @@ from pipeline.config import Config, TrainConfig
 from pipeline.datasets.datamodule import SegmentationData
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
+from pipeline.memory import keep_freed_memory
 from pipeline.models.depthwise import learns_wrong_on_a_processor
 from pipeline.models.network import SegmentationNetwork, build_model
 from pipeline.paths import DECODED
@@ -25,7 +26,6 @@ from pipeline.training.failures import (
     out_of_memory,
     ran_out_of_memory,
 )
-from pipeline.training.memory import keep_freed_memory
 from pipeline.training.phases import Phase, phases, rebuilt
 from pipeline.training.rescue import State
 from pipeline.training.state import LastState, RandomNumbers

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training.memory import PAGES, has_large_pages
+from pipeline.memory import PAGES, has_large_pages
 
 PROGRAM = """
 import resource, sys
 from pathlib import Path
 import pipeline.entry
-from pipeline.training import memory
+from pipeline import memory
 import torch
 
 memory.PAGES = Path(sys.argv[1])
@@ -57,3 +57,39 @@ def test_large_maps_go_back_and_come_in_large_pages() -> None:
     faults, kept = faults_and_kept(PAGES)
     assert faults < 5000  # of 6 x 16384
     assert kept < 32
+
+
+HEAPS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import torch
+from pipeline.memory import share_freed_memory
+
+if sys.argv[1] == "shared":
+    share_freed_memory()
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+def half_freed(_):
+    # Pieces that lie between others cannot go back to the kernel.
+    return [torch.ones(1 << 14) for _ in range(1000)][::2]
+
+with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+    kept = first.submit(half_freed, 0).result()
+    before = resident()
+    more = second.submit(lambda: [torch.ones(1 << 14) for _ in range(450)]).result()
+    print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what glibc does")
+def test_a_thread_takes_what_another_has_freed() -> None:
+    pages = {
+        way: int(subprocess.check_output([sys.executable, "-c", HEAPS, way], text=True))
+        for way in ("apart", "shared")
+    }
+    # 450 x 64 KiB are 7200 pages.
+    assert pages["apart"] > 5000
+    assert pages["shared"] < 2500
