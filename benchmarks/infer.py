@@ -124,7 +124,7 @@ def _stages(
     from pipeline.cores import core_count
     from pipeline.datasets.images import read_label
     from pipeline.evaluation.confusion import ConfusionMatrix
-    from pipeline.inference.infer import batch_bytes
+    from pipeline.inference.infer import batch_bytes, keep_few_kernels, plan
     from pipeline.inference.logits import Index, StoredLogits, run_settings
     from pipeline.inference.measure import measure
     from pipeline.inference.network import on_device
@@ -132,6 +132,7 @@ def _stages(
     from pipeline.inference.side_by_side import in_order
     from pipeline.inference.whole_image import geometry_of
 
+    keep_few_kernels(network, evaluate)
     moved, device = on_device(network, "cpu", precision=evaluate.precision)
     classes, settings = len(data.classes), run_settings(evaluate)
     index = Index("", data.digest, "", settings, geometry_of(moved, evaluate), classes, ids)
@@ -141,9 +142,10 @@ def _stages(
     def evaluated(ids: list[str]) -> ConfusionMatrix:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            replace(index, ids=ids).write(folder)
+            asked = replace(index, ids=ids)
+            asked.write(folder)
             job = Job(folder, data, evaluate, folder, "cpu", len(ids), room)
-            run_share(job, [[id] for id in ids], moved, device)
+            run_share(job, plan(data, asked), moved, device)
             logits = StoredLogits(folder)
 
             def counted(id: str) -> ConfusionMatrix:

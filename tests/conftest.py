@@ -1,18 +1,23 @@
 """One small real data set for all tests: the embedded one, at 64 pixels and a few images."""
 
 import dataclasses
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import pipeline.entry  # noqa: F401  it tells torch's idle threads to sleep
+import pipeline.entry  # noqa: F401  it says to torch what has to be said before its import
 from pipeline.datasets.fetch import fetch
 from pipeline.datasets.manifest import Generator, load_manifest
 from pipeline.datasets.prepare import prepare
 from pipeline.datasets.prepared import Prepared
 
 SIZES = {"train": 6, "val": 3, "test": 3}
+
+# Several test processes share the cores: idle threads sleep, before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +27,15 @@ def tests_params(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     shutil.copy(Path(__file__).parent / "params.yaml", folder)
     monkeypatch.setattr("pipeline.composition.PROJECT", folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a stage says to its own process is not said to the next test's."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

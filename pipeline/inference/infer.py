@@ -5,11 +5,13 @@ out and give the same files.
 """
 
 import math
+import os
 from pathlib import Path
 
 from PIL import Image
+from torch import nn
 
-from pipeline.config import Config
+from pipeline.config import Config, EvaluateConfig
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import Cost
@@ -64,6 +66,7 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
     seconds = Seconds()
     checkpoint, folder = run_folder / "model.ckpt", run_folder / LOGITS
     trained = load_network(checkpoint, evaluate.output_stride)
+    keep_few_kernels(trained, evaluate)
     network, device = on_device(trained, trainer.accelerator, precision=evaluate.precision)
     with seconds.part("cost"):
         cost = measure(trained, network, evaluate.cost_size, device, evaluate.precision)
@@ -115,23 +118,34 @@ def _ids(data: Prepared, split: str) -> list[str]:
 def plan(data: Prepared, index: Index) -> list[Batch]:
     """The split in batches of images that are padded to one size at every scale.
 
-    They depend on the split alone: not on what is there already, and not on how many devices share
-    them.
+    Images of one size follow each other: the kernels that oneDNN compiles for a size are then
+    needed once. The batches depend on the split alone: not on what is there already, and not on
+    how many devices share them.
     """
-    if index.evaluate.batch_size == 1:
-        return [[id] for id in index.ids]
-    scales = {which.scale for which in passes_of(index.evaluate)}
-    batches: list[Batch] = []
-    filling: dict[tuple[Size, ...], Batch] = {}
+    scales = sorted({which.scale for which in passes_of(index.evaluate)})
+    alike: dict[tuple[Size, ...], Batch] = {}
     for id in index.ids:
         size = _size(data, id)
-        shape = tuple(index.geometry.padded(size, scale) for scale in sorted(scales))
-        batch = filling.get(shape)
-        if batch is None or len(batch) == index.evaluate.batch_size:
-            batch = filling[shape] = []
-            batches.append(batch)
-        batch.append(id)
-    return batches
+        shape = tuple(index.geometry.padded(size, scale) for scale in scales)
+        alike.setdefault(shape, []).append(id)
+    each = index.evaluate.batch_size
+    return [ids[n : n + each] for ids in alike.values() for n in range(0, len(ids), each)]
+
+
+def keep_few_kernels(network: nn.Module, evaluate: EvaluateConfig) -> None:
+    """Have oneDNN keep the kernels for one image at all scales, not for the last thousand layers.
+
+    They are compiled for the maps' size, and take as much memory as the maps. This counts for the
+    process and those that it starts, if no convolution was run in it yet.
+
+    Args:
+        network: that will be run.
+        evaluate: at its scales.
+    """
+    scales = len({which.scale for which in passes_of(evaluate)})
+    layers = sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    # A convolution, and the reordering of its weights.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * layers * scales))
 
 
 def batch_bytes(data: Prepared, index: Index, cost: Cost) -> int:

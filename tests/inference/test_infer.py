@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import Config, EvaluateConfig, ModelConfig, TrainerConfig
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import UserError
-from pipeline.inference.infer import CODE, batch_bytes, infer_run, plan
+from pipeline.inference.infer import CODE, batch_bytes, infer_run, keep_few_kernels, plan
 from pipeline.inference.logits import StoredLogits, read_cost, read_index
 from pipeline.inference.network import on_device
 from pipeline.inference.share import Job, run_share
@@ -189,10 +190,20 @@ def test_batches_are_of_one_padded_size_and_hold_every_image_once(
     infer_run(CONFIG, run_folder, five)
     data = replace(five, folder=tmp_path)
     index = read_index(run_folder / "logits")
-    assert plan(data, index) == [[id] for id in index.ids]
-    two = replace(index, settings=index.settings | {"batch_size": 2})
     first, second, third, fourth, fifth = index.ids
-    assert plan(data, two) == [[first, third], [second, fourth], [fifth]]
+    assert plan(data, index) == [[first], [third], [fifth], [second], [fourth]]
+    two = replace(index, settings=index.settings | {"batch_size": 2})
+    assert plan(data, two) == [[first, third], [fifth], [second, fourth]]
+
+
+def test_kernels_of_one_image_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    monkeypatch.delenv(variable, raising=False)
+    keep_few_kernels(network, replace(CONFIG.evaluate, scales=[0.5, 1.0, 2.0]))
+    assert os.environ[variable] == "12"
+    keep_few_kernels(network, replace(CONFIG.evaluate, scales=[1.0]))
+    assert os.environ[variable] == "12", "what a user or the process has said before counts"
 
 
 def test_a_batch_gives_what_each_image_gives_alone(run_folder: Path, five: Prepared) -> None:
