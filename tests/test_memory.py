@@ -73,8 +73,8 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1])
 
 def half_freed(_):
-    # Pieces that lie between others cannot go back to the kernel.
-    return [torch.ones(1 << 14) for _ in range(1000)][::2]
+    # What lies below the rest cannot go back to the kernel.
+    return [torch.ones(1 << 14) for _ in range(1000)][500:]
 
 with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
     kept = first.submit(half_freed, 0).result()
