@@ -128,6 +128,7 @@ def _stages(
     from pipeline.inference.logits import Index, StoredLogits, run_settings
     from pipeline.inference.measure import measure
     from pipeline.inference.network import on_device
+    from pipeline.inference.passes import labels_of
     from pipeline.inference.share import Job, run_share
     from pipeline.inference.side_by_side import in_order
     from pipeline.inference.whole_image import geometry_of
@@ -149,7 +150,7 @@ def _stages(
             logits = StoredLogits(folder)
 
             def counted(id: str) -> ConfusionMatrix:
-                labels = logits.probabilities(id, ["single"])["single"].argmax(axis=0)
+                labels = labels_of(logits.probabilities(id, ["single"])["single"])
                 truth = torch.from_numpy(read_label(data.label_path(id)).copy())
                 matrix = ConfusionMatrix(classes)
                 matrix.update(truth, torch.from_numpy(labels), source=id)

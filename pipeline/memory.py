@@ -10,7 +10,7 @@ from pathlib import Path
 #: What glibc's `mallopt` calls them (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 #: Bytes.
-SMALL, LARGE = 1 << 24, 1 << 30
+MAP, SMALL, LARGE = 1 << 22, 1 << 24, 1 << 30
 
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -31,9 +31,12 @@ def share_freed_memory() -> None:
     """Have threads that start from now on take what others have freed.
 
     By itself glibc gives each thread a heap of its own, and what one frees is not there for the
-    others: images side by side, each of another size, leave many holes in each heap.
+    others: images side by side, each of another size, leave many holes in each heap. Maps of 4 MiB
+    and more have no place there either, and go back to the kernel, where it gives large pages.
     """
     _tell(M_ARENA_MAX, 1)
+    if has_large_pages():
+        _tell(M_MMAP_THRESHOLD, MAP)
 
 
 def _tell(what: int, value: int) -> None:

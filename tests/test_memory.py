@@ -93,3 +93,36 @@ def test_a_thread_takes_what_another_has_freed() -> None:
     # 450 x 64 KiB are 7200 pages.
     assert pages["apart"] > 5000
     assert pages["shared"] < 2500
+
+
+MAPS = """
+import sys
+from pathlib import Path
+import pipeline.entry
+import torch
+from pipeline.memory import share_freed_memory
+
+if sys.argv[1] == "shared":
+    share_freed_memory()
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+torch.ones(1 << 22)  # once freed, glibc takes what is smaller from its heap
+before = resident()
+maps = [(torch.ones(1 << 21), torch.ones(1 << 14)) for _ in range(10)]
+small = [small for _, small in maps]
+del maps
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not has_large_pages(), reason="this system has no pages of 2 MiB")
+def test_large_maps_leave_no_holes() -> None:
+    pages = {
+        way: int(subprocess.check_output([sys.executable, "-c", MAPS, way], text=True))
+        for way in ("apart", "shared")
+    }
+    # 80 MiB are 20480 pages; what lies between is 160.
+    assert pages["apart"] > 10000
+    assert pages["shared"] < 2000

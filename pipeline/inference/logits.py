@@ -21,14 +21,11 @@ from pipeline.config.schema import NETWORK_RUN
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import Cost
 from pipeline.files import write_json, write_whole
-from pipeline.inference.passes import MODES, Geometry, Pass, Size, fuse, passes_of
+from pipeline.inference.passes import MODES, STRIP, Geometry, Pass, Size, fuse, passes_of
 
 #: Inside a run's folder.
 LOGITS, COST = "logits", "cost.json"
 INDEX = "index.json"
-#: Rows that are put together at a time: what is at hand then fits into a core's cache, and no map
-#: is held but the results.
-STRIP = 32
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipeline.evaluation.figures import MODES
 from pipeline.evaluation.tally import Tally
 from pipeline.inference.crf import refine, releases_lock
 from pipeline.inference.logits import StoredLogits
+from pipeline.inference.passes import labels_of
 from pipeline.inference.progress import progress
 from pipeline.inference.seconds import Seconds
 from pipeline.inference.side_by_side import in_order
@@ -46,7 +47,7 @@ class Scoring:
             image, truth = self._read(id)
         with seconds.part("upsampling"):
             maps = self._probabilities(id, image)
-            labels = {mode: found.argmax(axis=0).astype(np.uint8) for mode, found in maps.items()}
+            labels = {mode: labels_of(found) for mode, found in maps.items()}
         with seconds.part("CRF"):
             labels["single_crf"] = refine(image, maps["single"], self.crf)
             same = maps["ms_flip"] is maps["single"]

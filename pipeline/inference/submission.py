@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.server import Server, find_server, write_submission
 from pipeline.inference.crf import refine, releases_lock
 from pipeline.inference.network import on_device
+from pipeline.inference.passes import labels_of
 from pipeline.inference.progress import progress
 from pipeline.inference.search import crf_settings
 from pipeline.inference.side_by_side import in_order
@@ -109,7 +110,7 @@ def _predictions(
 
     if crf is None:
         for id, _, maps in predicted():
-            yield id, maps.argmax(axis=0).astype(np.uint8)
+            yield id, labels_of(maps)
         return
     workers = core_count() if config.trainer.workers is None else config.trainer.workers
     label = partial(_refined, crf=crf)

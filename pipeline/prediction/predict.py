@@ -19,6 +19,7 @@ from pipeline.datasets.pictures import Palette, overlay, palette_picture
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_whole
 from pipeline.inference.crf import refine, releases_lock
+from pipeline.inference.passes import labels_of
 from pipeline.inference.progress import progress
 from pipeline.inference.side_by_side import in_order
 from pipeline.prediction.places import LABELS, OVERLAYS, PROBABILITIES
@@ -111,7 +112,7 @@ def _run(
             if whole:
                 yield Seen(path, name, image, maps=maps.cpu().numpy())
             else:
-                yield Seen(path, name, image, labels=maps.argmax(dim=0).byte().cpu().numpy())
+                yield Seen(path, name, image, labels=labels_of(maps).cpu().numpy())
         except (MemoryError, RuntimeError) as error:
             if not _is_memory(error):
                 raise
@@ -138,7 +139,7 @@ def _write(seen: Seen | Failure, wanted: Wanted) -> Failure | None:
     try:
         if maps is not None:
             refined = None if wanted.crf is None else refine(seen.image, maps, wanted.crf)
-            labels = maps.argmax(axis=0).astype(np.uint8) if refined is None else refined
+            labels = labels_of(maps) if refined is None else refined
         if labels is None:
             raise ValueError(f"{seen.path}: neither labels nor probabilities")
         if maps is not None and wanted.probabilities:

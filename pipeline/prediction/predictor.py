@@ -9,6 +9,7 @@ from pipeline.config import EvaluateConfig
 from pipeline.errors import UserError
 from pipeline.inference.crf import refine
 from pipeline.inference.network import on_device
+from pipeline.inference.passes import labels_of
 from pipeline.inference.whole_image import probabilities
 from pipeline.prediction.trained import Trained
 
@@ -71,4 +72,4 @@ class Predictor:
         maps = self.probabilities(image, passes)
         if crf:
             return refine(image, maps.cpu().numpy(), self.trained.crf)
-        return maps.argmax(dim=0).byte().cpu().numpy()
+        return labels_of(maps).cpu().numpy()

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pipeline.config import TrainConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.confusion import ConfusionMatrix
+from pipeline.inference.passes import labels_of
 from pipeline.inference.whole_image import probabilities
 from pipeline.models.network import SegmentationNetwork
 from pipeline.models.remade import remade
@@ -138,7 +139,7 @@ class SegmentationTask(LightningModule):
         """A whole image, 3 x H x W, scored at its own size, single scale."""
         image, label, identifier = batch
         scores = probabilities(self.evaluated, image)
-        self.matrix.update(label, scores.argmax(0), source=identifier)
+        self.matrix.update(label, labels_of(scores), source=identifier)
 
     def on_validation_epoch_end(self) -> None:
         """One confusion matrix over the whole split, summed over the processes."""

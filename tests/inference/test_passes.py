@@ -15,6 +15,7 @@ from pipeline.inference.passes import (
     Pass,
     fuse,
     interpolate,
+    labels_of,
     multi_scale,
     passes_of,
     softmax,
@@ -117,3 +118,16 @@ def test_scores_stay_as_they_are_when_their_softmax_is_taken() -> None:
 def test_no_scales_are_refused() -> None:
     with pytest.raises(ValueError, match="scales"):
         fuse(lambda which: np.zeros((1, 1, 1), np.float32), replace(EVALUATE, scales=[]))
+
+
+@pytest.mark.parametrize("shape", [(21, 75, 40), (1, 3, 5), (256, 2, 2), (3, 33, 1)])
+def test_labels_are_the_first_of_the_largest_for_tensors_and_arrays(
+    shape: tuple[int, int, int],
+) -> None:
+    maps = np.random.default_rng(0).integers(-3, 3, shape).astype(np.float32)  # with many ties
+    labels = labels_of(maps)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, np.argmax(maps, axis=0))
+    as_tensor = labels_of(torch.from_numpy(maps))
+    assert as_tensor.dtype == torch.uint8
+    np.testing.assert_array_equal(as_tensor.numpy(), labels)
