@@ -105,7 +105,15 @@ def test_a_stage_that_another_process_runs_is_waited_for(
         assert other.poll() is None
         time.sleep(0.05)
     (held,) = variants = pending_of(repository, "held")
-    threading.Timer(4.0, (tmp_path / "here" / "go").touch).start()
+
+    def let_go_once_waited_for() -> None:
+        for _ in range(1200):
+            if held.job is not None and held.job.waits:
+                break
+            time.sleep(0.05)
+        (tmp_path / "here" / "go").touch()
+
+    threading.Thread(target=let_go_once_waited_for).start()
     scheduler_of(repository, 1, Told()).run(variants)
     assert other.wait() == 0
     assert held.state == DONE
