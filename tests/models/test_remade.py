@@ -48,6 +48,26 @@ def test_gradients_are_the_same_to_the_bit(name: str, frozen: bool, precision: t
     assert all(torch.equal(kept, made) for kept, made in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_map_is_made_again_to_the_bit(affine: bool, precision: torch.dtype) -> None:
+    layer = BatchNorm2d(96, affine=affine, dtype=max(precision, torch.float32, key=width))
+    if affine:
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.bias)
+    input = (torch.randn(2, 96, 33, 33) * torch.rand(96, 1, 1) + 3).to(precision)
+    input = input.contiguous(memory_format=torch.channels_last).requires_grad_()
+    maps = layer(input)
+    kept = [buffer.clone() for buffer in layer.buffers()]
+    assert torch.equal(getattr(maps, WAY).maps(), maps)
+    assert all(map(torch.equal, kept, layer.buffers()))
+
+
+def width(kind: torch.dtype) -> int:
+    """Bytes of a number."""
+    return kind.itemsize
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_map_that_can_be_made_again_is_not_kept(inside: bool) -> None:
     network = nn.Sequential(
