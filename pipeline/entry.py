@@ -1,6 +1,7 @@
 """What every entry point shares: how it ends when something is wrong."""
 
 import errno
+import faulthandler
 import os
 import sys
 from collections.abc import Callable
@@ -20,7 +21,12 @@ for _name, _value in SAID_TO_TORCH.items():
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; a user's mistake ends in one line on stderr and exit code 1."""
+    """Call `main`; a user's mistake ends in one line on stderr and exit code 1.
+
+    Where a library crashes, the lines of Python it was called from are on stderr.
+    """
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2)
     try:
         main()
     except UserError as error:

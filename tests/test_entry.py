@@ -1,4 +1,7 @@
 import errno
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -36,3 +39,16 @@ def test_a_mistake_ends_in_one_line(
 def test_a_programming_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()))
+
+
+def test_a_crash_of_a_library_says_which_line_called_it() -> None:
+    code = (
+        "import ctypes\n"
+        "from pipeline import entry\n"
+        "def main():\n"
+        "    ctypes.string_at(0)\n"
+        "entry.run(main)\n"
+    )
+    crashed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert crashed.returncode == -signal.SIGSEGV
+    assert 'File "<string>", line 4 in main' in crashed.stderr

@@ -109,11 +109,14 @@ class FiniteLoss(Callback):
         return [data.image_path(id).name for id in dict.fromkeys(ids)]
 
 
+#: What torch's allocators say, and oneDNN where it has no room for a kernel it would build.
+NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a primitive")
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether the device's or the machine's memory was too small."""
-    said = "can't allocate memory" in str(error) or "out of memory" in str(error)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and said
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
 
 

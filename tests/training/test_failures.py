@@ -43,7 +43,9 @@ def test_too_little_memory_ends_in_a_line_with_the_peak(
     run = RealRun(
         tmp_path / "run", shapes.folder, mlflow_store, "train.batch_size=32", "train.crop_size=513"
     )
-    assert run.run(limits={resource.RLIMIT_DATA: 3 * 1024**3}) == 1
+    # What it fails on is large there, 0.4 GiB: what is left is enough to say so.
+    limit = int(2.2 * 1024**3)
+    assert run.run(limits={resource.RLIMIT_DATA: limit}) == 1, run.output()
     said = last_line(run)
     assert said.startswith("error: out of memory at iteration 1: the peak was ")
     assert "GiB more were asked for; raise train.accumulate=1, lower train.batch_size=32" in said
@@ -53,6 +55,8 @@ def test_what_fits_on_a_gpu_follows_from_what_was_taken() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has")
     assert ran_out_of_memory(error)
     assert ran_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    # oneDNN's, where nothing is left but small pieces.
+    assert ran_out_of_memory(RuntimeError("could not create a primitive"))
     assert not ran_out_of_memory(RuntimeError("shapes do not match"))
     assert "512.00 MiB" not in str(out_of_memory(error, TrainConfig(), 3, 1, 0))
 
