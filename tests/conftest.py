@@ -3,10 +3,14 @@
 import dataclasses
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from project_copy import Copy, new_copy
 
 import pipeline.entry  # noqa: F401  it says to torch what has to be said before its import
 from pipeline.datasets.fetch import fetch
@@ -64,3 +68,30 @@ def mlflow_store(mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr("pipeline.tracking.store.HOME", mlflow_folder)
     return uri
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of programs that start warm (tests/warm_python.py), with one thread for layers.
+
+    Its path is short, for it holds a socket.
+    """
+    folder = tmp_path_factory.mktemp("warm")
+    serve = Path(__file__).with_name("warm_python.py")
+    with subprocess.Popen(
+        [sys.executable, str(serve), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as warm:
+        assert warm.stdout is not None
+        assert warm.stdout.readline() == "ready\n"
+        yield folder
+        os.killpg(warm.pid, signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Copy:
+    """A copy of the project for the tests of a file, which share it."""
+    return new_copy(tmp_path_factory.mktemp("copy") / "project", programs)

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from docs_commands import RULES, rule_for, to_run
 from docs_pages import Block, Page, page_path, pages
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from project_copy import PARAMS, Copy
 from small_run import picture
-from test_dvc import PARAMS, Copy, project  # noqa: F401
 
 from pipeline.composition import load_config
 from pipeline.datasets.manifest import load_manifest
@@ -96,25 +95,7 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of programs that start warm. Its path is short, for it holds a socket."""
-    folder = tmp_path_factory.mktemp("warm")
-    serve = Path(__file__).with_name("warm_python.py")
-    with subprocess.Popen(
-        [sys.executable, str(serve), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    ) as warm:
-        assert warm.stdout is not None
-        assert warm.stdout.readline() == "ready\n"
-        yield folder
-        os.killpg(warm.pid, signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def trained(project: Copy, programs: Path) -> Reader:  # noqa: F811
+def trained(project: Copy, programs: Path) -> Reader:
     """A copy in which the default study, made tiny, has run, with what the pages speak of."""
     project.set_params(model=MODEL, variants=VARIANTS, evaluate=PARAMS["evaluate"])
     root = project.root

@@ -1,40 +1,21 @@
 """Real `dvc repro`, Hydra sweeps and the other commands, in a temporary copy of the project.
 
-The tests share one copy and run in order: each changes one thing and sees what is redone.
+The tests share one copy and run in order: each changes one thing and sees what is redone. Programs
+start warm (tests/warm_python.py), but for the first walk from data to report.
 """
 
 import csv
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import product
-from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
-
-from benchmarks.small_project import copy_project
+from project_copy import PARAMS, Copy
 
 pytestmark = pytest.mark.dvc
-
-PARAMS = {
-    "dataset": "shapes",
-    "seed": 0,
-    "train": {"iterations": 2, "batch_size": 2, "crop_size": 65, "validate_every": 1},
-    "evaluate": {"scales": [1.0, 1.5], "cost_size": 65, "pictures": 1},
-    "crf": {"iterations": 2},
-    "trainer": {"workers": 0},
-    "variants": {
-        "v3": ["model=deeplab_v3", "model.aspp_channels=16", "model.rates=[1,2,3]"],
-        "v3plus": ["model=deeplab_v3plus", "model.aspp_channels=16", "model.rates=[1,2,3]"],
-    },
-}
-SIZES = {"train": 6, "val": 2, "test": 3}
 
 #: What follows a training.
 AFTER = ("infer", "tune", "evaluate")
@@ -45,64 +26,8 @@ def stages(names: Iterable[str], variants: Iterable[str]) -> set[str]:
     return {f"{stage}@{name}" for stage, name in product(names, variants)}
 
 
-class Copy:
-    """A copy of the project in a folder of its own, and its command line."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *command: str, code: int = 0) -> str:
-        """Run a command there; its output, stderr included."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC"))}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == code, f"{' '.join(command)} ended with:\n{done.stdout}"
-        return done.stdout
-
-    def repro(self, *arguments: str) -> set[str]:
-        """`dvc repro`; the stages that ran."""
-        return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *arguments)))
-
-    def commit(self, message: str) -> None:
-        """Commit everything that git does not ignore."""
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", message)
-
-    def change(self, name: str, old: str, new: str) -> None:
-        """Replace text in a file."""
-        path = self.root / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    def set_params(self, **sections: object) -> None:
-        """Change sections of params.yaml."""
-        path = self.root / "params.yaml"
-        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
-    root = tmp_path_factory.mktemp("copy") / "project"
-    copy_project(root, PARAMS, SIZES)
-    copy = Copy(root)
-    copy.run("git", "init", "-q")
-    copy.run("dvc", "commit", "-f", "-q", "data.dvc")
-    copy.run("git", "config", "user.name", "tester")
-    copy.run("git", "config", "user.email", "tester@example.invalid")
-    copy.commit("start")
-    yield copy
-
-
 def test_repro_goes_from_data_to_report(project: Copy) -> None:
-    ran = project.repro()
+    ran = Copy(project.root).repro()  # each program as a user starts it; below they start warm
     each = stages(("train", *AFTER), ("v3", "v3plus"))
     assert ran == {"download", "augment", "compose", "report"} | each
     page = (project.root / "report" / "index.html").read_text()

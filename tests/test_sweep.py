@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from test_dvc import Copy, project  # noqa: F401  `project` is a fixture
+from project_copy import Copy
 
 pytestmark = pytest.mark.dvc
 
@@ -13,7 +13,7 @@ TINY = ["model=deeplab_v3", "model.backbone=mobilenet_v2", "model.aspp=no_atrous
 VARIANTS = {"wide": [*TINY, "model.aspp_channels=16"], "narrow": [*TINY, "model.aspp_channels=8"]}
 
 
-def test_a_sweep_leaves_dvc_nothing_to_do_and_the_plan_says_so(project: Copy) -> None:  # noqa: F811
+def test_a_sweep_leaves_dvc_nothing_to_do_and_the_plan_says_so(project: Copy) -> None:
     train = {"iterations": 1, "batch_size": 2, "crop_size": 65, "learning_rate": 0.1}
     evaluate = {"scales": [1.0], "flip": False, "cost_size": 65, "pictures": 0}
     project.set_params(train=train, evaluate=evaluate, crf={"iterations": 1}, variants=VARIANTS)
@@ -37,7 +37,7 @@ def test_a_sweep_leaves_dvc_nothing_to_do_and_the_plan_says_so(project: Copy) ->
     assert wide["seconds"] > 0
 
 
-def test_a_sweep_of_a_variant_that_is_not_there_ends_in_one_line(project: Copy) -> None:  # noqa: F811
+def test_a_sweep_of_a_variant_that_is_not_there_ends_in_one_line(project: Copy) -> None:
     output = project.run("python", "-m", "pipeline.sweep", "wid", code=1)
     assert output.strip() == (
         "error: wid: no such variant in params.yaml; did you mean 'wide'? valid: narrow, wide"
@@ -46,7 +46,7 @@ def test_a_sweep_of_a_variant_that_is_not_there_ends_in_one_line(project: Copy) 
     assert output.strip() == "error: --slots=0: must be 1 or more"
 
 
-def test_a_hydra_sweep_through_submitit_trains_each_job_in_its_folder(project: Copy) -> None:  # noqa: F811
+def test_a_hydra_sweep_through_submitit_trains_each_job_in_its_folder(project: Copy) -> None:
     pytest.importorskip("submitit", reason="pip install '.[slurm]'")
     project.run(
         *("python", "-m", "pipeline.train", "-m", *TINY, "model.aspp_channels=8", "seed=0,1"),
@@ -56,7 +56,7 @@ def test_a_hydra_sweep_through_submitit_trains_each_job_in_its_folder(project: C
         assert json.loads((project.root / "jobs" / job / "run.json").read_text())["finished"]
 
 
-def test_a_hydra_sweep_over_devices_trains_each_job_as_one_process_would(project: Copy) -> None:  # noqa: F811
+def test_a_hydra_sweep_over_devices_trains_each_job_as_one_process_would(project: Copy) -> None:
     project.run("dvc", "repro", "-q", "augment")
     project.run(
         *("python", "-m", "pipeline.train", "-m", *TINY, "model.aspp_channels=8"),
