@@ -20,8 +20,8 @@ from pipeline.datasets.prepared import Prepared
 
 SIZES = {"train": 6, "val": 3, "test": 3}
 
-# Several test processes share the cores: idle threads sleep, before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A core for each test process: said before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
