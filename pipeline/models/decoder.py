@@ -5,7 +5,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.models.backbones import Features
 from pipeline.models.layers import (
@@ -16,6 +15,7 @@ from pipeline.models.layers import (
     separable_conv_bn_relu,
 )
 from pipeline.models.upsampled_convolution import convolve_upsampled, pays
+from pipeline.models.weight_gradient import convolution
 
 #: Where in `Features.levels` the maps are that the paper calls Conv2 and Conv3.
 LEVELS = {"conv2": 1, "conv3": 2}
@@ -78,7 +78,7 @@ class DecoderStage(nn.Module):
     def _join(self, x: Tensor, reduced: Tensor, first: AtrousConv2d) -> Tensor:
         """The first convolution of the joined maps, that of the features before upsampling."""
         of_features, of_low = first.weight.split([x.shape[1], reduced.shape[1]], dim=1)
-        fine = F.conv2d(reduced, of_low, first.bias, padding=first.padding)
+        fine = convolution(reduced, of_low, first.bias, padding=int(first.padding[0]))
         return convolve_upsampled(x, of_features, fine, align_corners=self.align_corners)
 
 

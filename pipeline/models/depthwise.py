@@ -1,9 +1,10 @@
-"""Depthwise convolutions whose gradient a processor computes right, and fast, in bfloat16.
+"""Depthwise convolutions whose gradient a processor computes right, and fast.
 
 oneDNN, as torch 2.15 calls it, is fast and right for depthwise convolutions with neighbouring taps
 and stride 1. In bfloat16 it takes up to ten times as long for atrous and strided ones, and what it
 gives as the gradient of an atrous one's weights is wrong for batches of two or more images. Atrous
-ones can be had from the fast one; for strided ones, float32 is fast.
+ones can be had from the fast one; for strided ones, float32 is fast. On a processor without AVX-512
+the gradients of atrous ones are slow in float32 too.
 """
 
 from typing import Any
@@ -11,6 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pipeline.models.weight_gradient import SLOW
+
+
+def learns_in_its_own_way(x: Tensor, stride: int, rate: int) -> bool:
+    """Whether a depthwise convolution of this input learns faster, or right, by `depthwise`."""
+    if stride == rate == 1:
+        return False
+    full = x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled()
+    return (SLOW and full and stride == 1) or learns_in_half_precision(x)
 
 
 def learns_in_half_precision(x: Tensor) -> bool:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from pipeline.models.depthwise import (
     depthwise,
     learns_in_half_precision,
+    learns_in_its_own_way,
     learns_wrong_on_a_processor,
 )
 from pipeline.models.layers import AtrousConv2d
@@ -77,3 +78,16 @@ def test_only_learning_in_half_precision_on_a_processor_takes_another_way() -> N
         assert not learns_in_half_precision(x.to("meta"))
         with torch.no_grad():
             assert not learns_in_half_precision(x)
+
+
+def test_without_avx_512_atrous_ones_learn_in_their_own_way_in_full_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.randn(1, 8, 5, 5)
+    for slow in (False, True):
+        monkeypatch.setattr("pipeline.models.depthwise.SLOW", slow)
+        assert learns_in_its_own_way(x, 1, 2) == slow
+        assert not learns_in_its_own_way(x, 1, 1)
+        assert not learns_in_its_own_way(x, 2, 1)
+        with torch.no_grad():
+            assert not learns_in_its_own_way(x, 1, 2)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.backbones.base import Backbone, Features, Stage, atrous_stages
+from pipeline.models.weight_gradient import convolution
 
 #: Convolutions and channels of conv1 to conv5; a max pool ends each.
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -47,7 +48,8 @@ class VGGConv2d(nn.Conv2d):
         """The convolution."""
         if self.one_side:
             x = F.pad(x, (0, self.one_side, 0, self.one_side))
-        return super().forward(x)
+        stride, padding, rate = self.stride[0], int(self.padding[0]), self.dilation[0]
+        return convolution(x, self.weight, self.bias, stride=stride, padding=padding, rate=rate)
 
 
 class AtrousAvgPool2d(nn.Module):
