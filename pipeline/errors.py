@@ -1,11 +1,17 @@
 """How a user's mistake ends: one clear line, exit code 1, no traceback."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """Something the user can mend; the message names the file or key, and the remedy."""
+
+
+def warn(text: str) -> None:
+    """Say a line on stderr; the work goes on."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

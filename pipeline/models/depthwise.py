@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.weight_gradient import SLOW
+from pipeline.models.processor import WITHOUT_AVX_512
 
 
 def learns_in_its_own_way(x: Tensor, stride: int, rate: int) -> bool:
@@ -21,7 +21,7 @@ def learns_in_its_own_way(x: Tensor, stride: int, rate: int) -> bool:
     if stride == rate == 1:
         return False
     full = x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled()
-    return (SLOW and full and stride == 1) or learns_in_half_precision(x)
+    return (WITHOUT_AVX_512 and full and stride == 1) or learns_in_half_precision(x)
 
 
 def learns_in_half_precision(x: Tensor) -> bool:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Whether this processor is one of those.
-SLOW = torch.backends.cpu.get_cpu_capability() == "AVX2"
+from pipeline.models.processor import WITHOUT_AVX_512
+
 #: Pixels a side of the result below which the maps are in the cache anyway.
 LARGE = 64
 #: Channels below which a copy costs more than it saves.
@@ -31,7 +31,7 @@ def learns_slowly(x: Tensor, weight: Tensor, stride: int) -> bool:
         stride: of the result.
     """
     return (
-        SLOW
+        WITHOUT_AVX_512
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and weight.shape[-1] > 1

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from pipeline.errors import warn
 from pipeline.tracking.dashboard import EVERY_RUN, OVER_SEEDS, link, write_views
 from pipeline.tracking.journal import row_of
 from pipeline.tracking.naming import GROUP
 from pipeline.tracking.store import connect, tracking_uri
-from pipeline.tracking.tracker import warn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,13 +5,13 @@ never waits for it. A tracking server that is away stops nothing: what was logge
 when it is back, or with the run's next stage.
 """
 
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import warn
 from pipeline.tracking.journal import FILE, Entry, Journal, row_of
 from pipeline.tracking.store import Row, tracking_uri
 
@@ -206,11 +206,6 @@ class _Sender(threading.Thread):
             self._away = None
             print(f"MLflow at {tracking_uri()} is back; nothing is missing there", flush=True)
         return True
-
-
-def warn(text: str) -> None:
-    """Say a line on stderr."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _now() -> int:

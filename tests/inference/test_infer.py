@@ -237,3 +237,17 @@ def test_a_full_disk_is_said_after_the_first_image(
 def test_the_stage_depends_on_the_code_that_decides_the_logits() -> None:
     stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["infer"]["do"]
     assert set(CODE) <= set(stage["deps"])
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_bfloat16_on_a_processor_without_it_is_warned_of(
+    slow: bool,
+    run_folder: Path,
+    five: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pipeline.inference.infer.lacks_bfloat16", lambda device: slow)
+    config = replace(CONFIG, evaluate=replace(CONFIG.evaluate, precision="bf16", scales=[1.0]))
+    infer_run(config, run_folder, five)
+    assert ("warning: evaluate.precision=bf16: " in capsys.readouterr().err) == slow

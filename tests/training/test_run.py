@@ -215,3 +215,20 @@ def test_floats_of_16_bits_without_a_gpu_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=r"train.precision=16-mixed: needs a GPU; .* bf16-mixed"):
         train_run(small("train.precision=16-mixed"), tmp_path / "run", shapes.folder)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_bfloat16_on_a_processor_without_it_is_warned_of(
+    slow: bool,
+    shapes: Prepared,
+    tmp_path: Path,
+    mlflow_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pipeline.training.fit.lacks_bfloat16", lambda device: slow)
+    train_run(
+        small("train.precision=bf16-mixed", "train.iterations=1"), tmp_path / "run", shapes.folder
+    )
+    lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("warning: ")]
+    assert [line.split(":")[1] for line in lines] == [" train.precision=bf16-mixed"] * slow
