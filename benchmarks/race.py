@@ -58,14 +58,29 @@ def race(
     prepared(options)
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
     print(f"DeepLabv3+ {options.backbone}, {about}, {options.rounds} rounds, {load}", flush=True)
-    found: dict[str, list[Result]] = {name: [] for name in options.only or contestants}
+    found: dict[str, list[Result]] = {name: [] for name in options.only or _able(contestants)}
     for seed in range(options.rounds):
         for name, results in found.items():
             command = [sys.executable, "-m", module, *sys.argv[1:]]
             command += ["--contestant", name, "--seed", str(seed)]
             told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             results.append(json.loads(told.splitlines()[-1]))
+            done = ", ".join(f"{key} {value:.2f}" for key, value in results[-1].items())
+            print(f"round {seed + 1}, {name}: {done}", file=sys.stderr, flush=True)
     return found
+
+
+def _able(contestants: Sequence[str]) -> list[str]:
+    """Those without bfloat16, where it would take an hour; all of them elsewhere."""
+    import torch
+
+    from pipeline.models.processor import lacks_bfloat16
+
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if not lacks_bfloat16(torch.device(kind)):
+        return list(contestants)
+    print("this processor has no bfloat16 arithmetic: left out", file=sys.stderr, flush=True)
+    return [name for name in contestants if "bf16" not in name]
 
 
 def table(found: dict[str, list[Result]]) -> str:

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from pipeline.models.processor import WITHOUT_AVX_512
 
+#: Up to which oneDNN's atrous convolution itself, without its gradients, is fast in float32.
+SMALL_RATE = 4
+
 
 def learns_in_its_own_way(x: Tensor, stride: int, rate: int) -> bool:
     """Whether a depthwise convolution of this input learns faster, or right, by `depthwise`."""
@@ -55,11 +58,14 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, rate: int) -> Tensor:
     Returns:
         N x C x ceil(H / stride) x ceil(W / stride).
     """
-    if stride == 1:
-        return atrous_depthwise(x, weight, rate)
     autocast = torch.is_autocast_enabled("cpu")
     kind = torch.get_autocast_dtype("cpu") if autocast else x.dtype
-    result: Tensor = _InFullPrecision.apply(x.to(kind), weight, stride, rate)
+    if stride > 1:
+        result: Tensor = _InFullPrecision.apply(x.to(kind), weight, stride, rate)
+    elif kind == torch.float32:
+        result = _AtrousInBackward.apply(x, weight, rate)
+    else:
+        result = atrous_depthwise(x, weight, rate)
     return result
 
 
@@ -95,6 +101,34 @@ class _InFullPrecision(torch.autograd.Function):
         )
         of_x = None if of_x is None else of_x.to(x.dtype)
         return of_x, None if of_weight is None else of_weight.to(weight.dtype), None, None
+
+
+class _AtrousInBackward(torch.autograd.Function):
+    """An atrous depthwise convolution whose gradients are those of `atrous_depthwise`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, rate: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.rate = rate
+        if rate > SMALL_RATE:
+            return atrous_depthwise(x, weight, rate)
+        pad = rate * (weight.shape[-1] // 2)
+        return F.conv2d(x, weight, None, 1, pad, rate, x.shape[1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        asked = ctx.needs_input_grad[:2]
+        with torch.enable_grad():
+            # Made anew, for the images that it makes would stay in memory until here.
+            x, weight = (
+                one.detach().requires_grad_(its)
+                for one, its in zip(ctx.saved_tensors, asked, strict=True)
+            )
+            result = atrous_depthwise(x, weight, ctx.rate)
+            learning = [one for one in (x, weight) if one.requires_grad]
+            found = iter(torch.autograd.grad(result, learning, outer))
+        return *(next(found) if its else None for its in asked), None
 
 
 def _full(values: Tensor) -> Tensor:

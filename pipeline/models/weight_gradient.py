@@ -18,7 +18,7 @@ from pipeline.models.processor import WITHOUT_AVX_512
 LARGE = 64
 #: Channels below which a copy costs more than it saves.
 MANY = 16
-#: Bytes of input rows that are copied at a time.
+#: Bytes of a map's rows that are copied at a time.
 STRIP = 4 << 20
 
 
@@ -114,7 +114,7 @@ def of_weights(
         rate: pixels between the taps.
     """
     height, reach = x.shape[2], rate * (weight.shape[2] - 1)
-    rows = max(1, STRIP // (stride * x[0, :, 0].nbytes))
+    rows = max(1, STRIP // max(stride * x[0, :, 0].nbytes, outer[0, :, 0].nbytes))
     usual = weight.detach().contiguous()
     total = torch.zeros_like(usual)
     for image, gradient in zip(x.split(1), outer.split(1), strict=True):

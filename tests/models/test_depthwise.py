@@ -33,6 +33,21 @@ def test_it_is_the_convolution_of_that_stride_and_rate(
     torch.testing.assert_close(torch.autograd.grad(found, (x, weight), outer), wanted)
 
 
+@pytest.mark.parametrize("rate", [2, 6])
+@pytest.mark.parametrize("learns", [(True, True), (False, True), (True, False)])
+def test_in_full_precision_atrous_ones_learn_the_same(rate: int, learns: tuple[bool, bool]) -> None:
+    x = torch.randn(2, 6, 17, 24).contiguous(memory_format=torch.channels_last)
+    given = (x.requires_grad_(learns[0]), torch.randn(6, 1, 3, 3, requires_grad=learns[1]))
+    expected = F.conv2d(*given, padding=rate, dilation=rate, groups=6)
+    found = depthwise(*given, stride=1, rate=rate)
+    torch.testing.assert_close(found, expected)
+    asked, outer = [one for one in given if one.requires_grad], torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, asked, outer)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, asked, outer), wanted, rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.parametrize(
     ("stride", "rate", "compiled"),
     [(1, 2, False), (2, 1, False), (1, 1, False), (2, 2, False), (1, 2, True)],
