@@ -37,7 +37,7 @@ nightly: $(STAMP)  ## every table of the papers in small, data to report (hours)
 	$(BIN)/python -m pipeline.table all scale=small --run $(if $(SLOTS),--slots $(SLOTS))
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## style: ruff
 	$(BIN)/ruff check .

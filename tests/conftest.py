@@ -24,6 +24,12 @@ SIZES = {"train": 6, "val": 3, "test": 3}
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of many minutes come first, so that no test process is left alone with one."""
+    long = {item.path for item in items if item.get_closest_marker("dvc")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True)
 def tests_params(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the tests' params.yaml, from which configurations are composed."""

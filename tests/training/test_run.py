@@ -168,7 +168,7 @@ def test_the_last_iterations_are_validated_too(
 def test_a_few_images_are_learnt_by_heart(
     shapes: Prepared, tmp_path: Path, mlflow_store: str
 ) -> None:
-    settings = ["debug=overfit", "model.output_stride=8", "train.learning_rate=0.05"]
+    settings = ["debug=overfit", "model.output_stride=8", "train.learning_rate=0.02"]
     config = small(*settings, "train.iterations=160", "train.validate_every=20")
     train_run(config, tmp_path / "run", shapes.folder)
     losses = [float(row["train_loss"]) for row in rows(tmp_path / "run")]
