@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan sweep nightly test lint types check ui clean
+.PHONY: help setup repro plan sweep nightly test test-all lint types check ui clean
 
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make the virtual environment and install everything
 
@@ -36,8 +36,13 @@ sweep: $(STAMP)  ## like repro, with variants side by side on this machine's GPU
 nightly: $(STAMP)  ## every table of the papers in small, data to report (hours)
 	$(BIN)/python -m pipeline.table all scale=small --run $(if $(SLOTS),--slots $(SLOTS))
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Files of many minutes come first (tests/conftest.py), so that no process ends alone.
+TEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## run the tests, without the slow ones
+	$(TEST) -m "not slow"
+
+test-all: $(STAMP)  ## run all tests: every page of the documentation is followed too
+	$(TEST)
 
 lint: $(STAMP)  ## style: ruff
 	$(BIN)/ruff check .

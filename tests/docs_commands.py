@@ -56,7 +56,7 @@ RULES = [
     ),
     *as_it_stands(r"make (repro|plan)"),
     smaller(r"nohup make sweep > sweep\.log &", "make -n sweep", "tests/test_sweep.py sweeps"),
-    smaller(r"make (ui|setup|test|nightly)", r"make -n \1", "a server, an install, hours"),
+    smaller(r"make (ui|setup|test|test-all|nightly)", r"make -n \1", "a server, an install, hours"),
     # DVC
     smaller(
         r"(cp conf/study/\S+ params\.yaml|python -m pipeline\.table .+) && dvc repro",

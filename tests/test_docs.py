@@ -66,6 +66,12 @@ PLACES = (
     "dvc.yaml",
 )
 ids = pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
+#: A minute and more each; what their commands do, other tests show in small.
+LONG = [f"docs/{name}.md" for name in ("predict", "shared", "sweeps", "tables", "variants")]
+followed = pytest.mark.parametrize(
+    "page",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one.name in LONG), id=one.name) for one in ALL],
+)
 
 
 @dataclass
@@ -141,7 +147,7 @@ def steps(page: Page, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.dvc
-@ids
+@followed
 def test_a_page_can_be_followed(page: Page, trained: Reader, tmp_path: Path) -> None:
     script = "\n".join(steps(page, tmp_path))
     if not script:
@@ -187,7 +193,7 @@ def typed(page: Page, *, not_run: bool = False) -> list[list[str]]:
 @ids
 def test_modules_options_and_targets_are_there(page: Page) -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    targets = re.findall(r"^([a-z]+):", makefile, re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
     for words in typed(page):
         if words[0] == "make":
             given, named = ([w for w in words[1:] if ("=" in w) is it] for it in (True, False))

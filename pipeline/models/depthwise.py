@@ -17,14 +17,24 @@ from pipeline.models.processor import WITHOUT_AVX_512
 
 #: Up to which oneDNN's atrous convolution itself, without its gradients, is fast in float32.
 SMALL_RATE = 4
+#: Pixels a side from which its gradients are worth another way, which pads the maps.
+LARGE = 32
 
 
 def learns_in_its_own_way(x: Tensor, stride: int, rate: int) -> bool:
     """Whether a depthwise convolution of this input learns faster, or right, by `depthwise`."""
     if stride == rate == 1:
         return False
-    full = x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled()
-    return (WITHOUT_AVX_512 and full and stride == 1) or learns_in_half_precision(x)
+    slowly = (
+        WITHOUT_AVX_512
+        and not torch.compiler.is_compiling()
+        and torch.is_grad_enabled()
+        and stride == 1
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and min(x.shape[-2:]) >= LARGE
+    )
+    return slowly or learns_in_half_precision(x)
 
 
 def learns_in_half_precision(x: Tensor) -> bool:

@@ -32,16 +32,17 @@ def learns_slowly(x: Tensor, weight: Tensor, stride: int) -> bool:
     """
     return (
         WITHOUT_AVX_512
+        # First: an exported network must not hang on the size of the image it was shown.
+        and not torch.compiler.is_compiling()
+        and torch.is_grad_enabled()
+        and weight.requires_grad
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and weight.shape[-1] > 1
         and weight.shape[1] == x.shape[1] >= MANY
         and min(x.shape[-2:]) >= LARGE * stride
         and x.is_contiguous(memory_format=torch.channels_last)
-        and weight.requires_grad
-        and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -98,11 +98,12 @@ def test_only_learning_in_half_precision_on_a_processor_takes_another_way() -> N
 def test_without_avx_512_atrous_ones_learn_in_their_own_way_in_full_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    x = torch.randn(1, 8, 5, 5)
+    x = torch.randn(1, 8, 33, 33)
     for slow in (False, True):
         monkeypatch.setattr("pipeline.models.depthwise.WITHOUT_AVX_512", slow)
         assert learns_in_its_own_way(x, 1, 2) == slow
         assert not learns_in_its_own_way(x, 1, 1)
         assert not learns_in_its_own_way(x, 2, 1)
+        assert not learns_in_its_own_way(x[..., :5, :5], 1, 2)
         with torch.no_grad():
             assert not learns_in_its_own_way(x, 1, 2)

@@ -78,6 +78,9 @@ def test_only_what_is_slow_takes_another_way(slow: None, monkeypatch: pytest.Mon
     assert not learns_slowly(x, weight.detach(), 1)
     with torch.no_grad():
         assert not learns_slowly(x, weight, 1)
+    with torch.device("meta"):
+        shapes = maps(1, 16, 9, 9), torch.empty(8, 16, 3, 3, requires_grad=True)
+    assert not learns_slowly(*shapes, 1)
     with torch.autocast("cpu", torch.bfloat16):
         assert not learns_slowly(x, weight, 1)
     monkeypatch.setattr(weight_gradient, "WITHOUT_AVX_512", False)
