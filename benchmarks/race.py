@@ -79,7 +79,7 @@ def _able(contestants: Sequence[str]) -> list[str]:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if not lacks_bfloat16(torch.device(kind)):
         return list(contestants)
-    print("this processor has no bfloat16 arithmetic: left out", file=sys.stderr, flush=True)
+    print("bf16: left out, this processor has no arithmetic for it", file=sys.stderr, flush=True)
     return [name for name in contestants if "bf16" not in name]
 
 

@@ -67,7 +67,7 @@ PLACES = (
 )
 ids = pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
 #: A minute and more each; what their commands do, other tests show in small.
-LONG = [f"docs/{name}.md" for name in ("predict", "shared", "sweeps", "tables", "variants")]
+LONG = [f"docs/{name}.md" for name in ("predict", "sweeps", "tables", "variants")]
 followed = pytest.mark.parametrize(
     "page",
     [pytest.param(one, marks=[pytest.mark.slow] * (one.name in LONG), id=one.name) for one in ALL],

@@ -180,6 +180,24 @@ def test_a_mistyped_override_ends_a_run_in_one_line(project: Copy) -> None:
     assert line.startswith("error: model.bakbone: no such key; did you mean 'backbone'? valid: ")
 
 
+def test_a_sweep_over_devices_scores_the_same_on_one_and_two_processes(project: Copy) -> None:
+    project.run(
+        *("python", "-m", "pipeline.train", "-m", "trainer.devices=1,2", "trainer.accelerator=cpu"),
+        *("model.aspp_channels=16", "train.iterations=0", "hydra.sweep.dir=devices"),
+    )
+    figures = []
+    for job in ("0", "1"):
+        folder = project.root / "devices" / job
+        assert json.loads((folder / "run.json").read_text())["finished"]
+        with open(folder / "history.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 1
+        figures.append([float(rows[0][name]) for name in ("val_miou", "val_pixel_accuracy")])
+    # Two validation images on two processes and on one: the same counts, but for the last digit of
+    # a float on which an argmax hangs.
+    assert figures[0] == pytest.approx(figures[1], abs=0.05)
+
+
 def test_two_processes_train(project: Copy) -> None:
     project.run(
         *("python", "-m", "pipeline.train", "trainer.devices=2", "trainer.accelerator=cpu"),

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.config import Config, EvaluateConfig
 from pipeline.datasets.prepared import Prepared
-from pipeline.errors import UserError, warn
+from pipeline.errors import UserError
 from pipeline.evaluation.figures import Cost
 from pipeline.files import code_digest
 from pipeline.inference.logits import (
@@ -32,7 +32,7 @@ from pipeline.inference.seconds import Seconds
 from pipeline.inference.share import Batch, Job, run_in_processes, run_share
 from pipeline.inference.whole_image import geometry_of
 from pipeline.models.checkpoint import load_network
-from pipeline.models.processor import lacks_bfloat16
+from pipeline.models.processor import warn_without_bfloat16
 from pipeline.models.weights.files import sha256_of
 
 #: The code that decides the logits: those that other code has left are not gone on with.
@@ -69,11 +69,8 @@ def infer_run(config: Config, run_folder: Path, data: Prepared) -> str:
     trained = load_network(checkpoint, evaluate.output_stride)
     keep_few_kernels(trained, evaluate)
     network, device = on_device(trained, trainer.accelerator, precision=evaluate.precision)
-    if evaluate.precision == "bf16" and lacks_bfloat16(device):
-        warn(
-            "evaluate.precision=bf16: this processor has no bfloat16 arithmetic, and takes many "
-            "times as long; 32 is fast here"
-        )
+    if evaluate.precision == "bf16":
+        warn_without_bfloat16("evaluate.precision=bf16", "32", device)
     with seconds.part("cost"):
         cost = measure(trained, network, evaluate.cost_size, device, evaluate.precision)
     del trained

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.processor import WITHOUT_AVX_512
+from pipeline.models.processor import learns_without_avx_512
 
 #: Up to which oneDNN's atrous convolution itself, without its gradients, is fast in float32.
 SMALL_RATE = 4
@@ -25,15 +25,7 @@ def learns_in_its_own_way(x: Tensor, stride: int, rate: int) -> bool:
     """Whether a depthwise convolution of this input learns faster, or right, by `depthwise`."""
     if stride == rate == 1:
         return False
-    slowly = (
-        WITHOUT_AVX_512
-        and not torch.compiler.is_compiling()
-        and torch.is_grad_enabled()
-        and stride == 1
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and min(x.shape[-2:]) >= LARGE
-    )
+    slowly = stride == 1 and learns_without_avx_512(x) and min(x.shape[-2:]) >= LARGE
     return slowly or learns_in_half_precision(x)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.models.processor import WITHOUT_AVX_512
+from pipeline.models.processor import learns_without_avx_512
 
 #: Pixels a side of the result below which the maps are in the cache anyway.
 LARGE = 64
@@ -31,18 +31,12 @@ def learns_slowly(x: Tensor, weight: Tensor, stride: int) -> bool:
         stride: of the result.
     """
     return (
-        WITHOUT_AVX_512
-        # First: an exported network must not hang on the size of the image it was shown.
-        and not torch.compiler.is_compiling()
-        and torch.is_grad_enabled()
+        learns_without_avx_512(x)
         and weight.requires_grad
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
         and weight.shape[-1] > 1
-        and weight.shape[1] == x.shape[1] >= MANY
+        and weight.shape[1] >= MANY
         and min(x.shape[-2:]) >= LARGE * stride
         and x.is_contiguous(memory_format=torch.channels_last)
-        and not torch.is_autocast_enabled("cpu")
     )
 
 

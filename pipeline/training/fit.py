@@ -11,11 +11,11 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pipeline.config import Config, TrainConfig
 from pipeline.datasets.datamodule import SegmentationData
 from pipeline.datasets.prepared import Prepared
-from pipeline.errors import UserError, warn
+from pipeline.errors import UserError
 from pipeline.memory import keep_freed_memory
 from pipeline.models.depthwise import learns_wrong_on_a_processor
 from pipeline.models.network import SegmentationNetwork, build_model
-from pipeline.models.processor import lacks_bfloat16
+from pipeline.models.processor import warn_without_bfloat16
 from pipeline.paths import DECODED
 from pipeline.tracking.tracker import Tracker
 from pipeline.training.callbacks import History, KeepNetwork
@@ -157,17 +157,15 @@ def _check_precision(network: SegmentationNetwork, phase: Phase, trainer: Traine
         return
     if phase.train.precision == "16-mixed":
         raise UserError("train.precision=16-mixed: needs a GPU; a processor has bf16-mixed")
-    if lacks_bfloat16(trainer.strategy.root_device):
-        warn(
-            f"train.precision={phase.train.precision}: this processor has no bfloat16 arithmetic, "
-            "and takes many times as long; 32-true is fast here"
-        )
     if any(learns_wrong_on_a_processor(layer) for layer in network.modules()):
         raise UserError(
             f"train.precision={phase.train.precision}: on a processor, torch's gradients of "
             f"{phase.model.backbone}'s atrous depthwise convolutions are wrong in half precision; "
             "take 32-true"
         )
+    if trainer.is_global_zero:
+        setting = f"train.precision={phase.train.precision}"
+        warn_without_bfloat16(setting, "32-true", trainer.strategy.root_device)
 
 
 def _trainer(config: Config, train: TrainConfig, callbacks: list[Callback]) -> Trainer:

@@ -247,7 +247,7 @@ def test_bfloat16_on_a_processor_without_it_is_warned_of(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("pipeline.inference.infer.lacks_bfloat16", lambda device: slow)
+    monkeypatch.setattr("pipeline.models.processor.lacks_bfloat16", lambda device: slow)
     config = replace(CONFIG, evaluate=replace(CONFIG.evaluate, precision="bf16", scales=[1.0]))
     infer_run(config, run_folder, five)
     assert ("warning: evaluate.precision=bf16: " in capsys.readouterr().err) == slow

@@ -100,7 +100,7 @@ def test_without_avx_512_atrous_ones_learn_in_their_own_way_in_full_precision(
 ) -> None:
     x = torch.randn(1, 8, 33, 33)
     for slow in (False, True):
-        monkeypatch.setattr("pipeline.models.depthwise.WITHOUT_AVX_512", slow)
+        monkeypatch.setattr("pipeline.models.processor.WITHOUT_AVX_512", slow)
         assert learns_in_its_own_way(x, 1, 2) == slow
         assert not learns_in_its_own_way(x, 1, 1)
         assert not learns_in_its_own_way(x, 2, 1)

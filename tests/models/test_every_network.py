@@ -226,7 +226,6 @@ def test_it_compiles_into_one_graph(name: str) -> None:
     torch.testing.assert_close(compiled(images), network(images))
 
 
-@pytest.mark.slow
 @torch.inference_mode()
 def test_compiled_to_machine_code_it_gives_the_same_scores() -> None:
     network = alive(built("v3+ Conv2 + Conv3"))

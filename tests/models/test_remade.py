@@ -37,7 +37,7 @@ def learnt(network: nn.Module, images: Tensor, inside: Any, precision: torch.dty
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_the_same_to_the_bit(name: str, frozen: bool, precision: torch.dtype) -> None:
-    images, results = torch.randn(2, 3, 33, 33), []
+    images, results = torch.randn(2, 3, 65, 65), []
     for inside in (nullcontext(), remade()):
         torch.manual_seed(0)
         network = NETWORKS[name]().train()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.models import weight_gradient
+from pipeline.models import processor, weight_gradient
 from pipeline.models.backbones.resnet import ResNet
 from pipeline.models.backbones.vgg import VGGConv2d
 from pipeline.models.layers import AtrousConv2d
@@ -15,7 +15,7 @@ from pipeline.models.weight_gradient import convolution, learns_slowly, of_weigh
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor without AVX-512, with small strips, and small maps taken for large ones."""
-    monkeypatch.setattr(weight_gradient, "WITHOUT_AVX_512", True)
+    monkeypatch.setattr(processor, "WITHOUT_AVX_512", True)
     monkeypatch.setattr(weight_gradient, "LARGE", 8)
     monkeypatch.setattr(weight_gradient, "STRIP", 1 << 13)
 
@@ -73,7 +73,7 @@ def test_only_what_is_slow_takes_another_way(slow: None, monkeypatch: pytest.Mon
     assert not learns_slowly(x.contiguous(), weight, 1)
     assert not learns_slowly(x.double(), weight.double(), 1)
     assert not learns_slowly(x, weight[..., :1, :1], 1)
-    assert not learns_slowly(x, weight[:, :1], 1), "depthwise"
+    assert not learns_slowly(x, weight[:, :1], 1), "few channels"
     assert not learns_slowly(x, weight, 2), "small"
     assert not learns_slowly(x, weight.detach(), 1)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_only_what_is_slow_takes_another_way(slow: None, monkeypatch: pytest.Mon
     assert not learns_slowly(*shapes, 1)
     with torch.autocast("cpu", torch.bfloat16):
         assert not learns_slowly(x, weight, 1)
-    monkeypatch.setattr(weight_gradient, "WITHOUT_AVX_512", False)
+    monkeypatch.setattr(processor, "WITHOUT_AVX_512", False)
     assert not learns_slowly(x, weight, 1)
 
 
@@ -98,7 +98,7 @@ def test_a_network_learns_the_same(slow: None, monkeypatch: pytest.MonkeyPatch) 
     network = ResNet("resnet18", 16).train().to(memory_format=torch.channels_last)
     images, results = maps(2, 3, 65, 65), []
     for one_way in (True, False):
-        monkeypatch.setattr(weight_gradient, "WITHOUT_AVX_512", one_way)
+        monkeypatch.setattr(processor, "WITHOUT_AVX_512", one_way)
         network.zero_grad()
         with remade():
             loss = network(images).levels[-1].square().mean()

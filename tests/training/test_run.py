@@ -226,7 +226,7 @@ def test_bfloat16_on_a_processor_without_it_is_warned_of(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("pipeline.training.fit.lacks_bfloat16", lambda device: slow)
+    monkeypatch.setattr("pipeline.models.processor.lacks_bfloat16", lambda device: slow)
     train_run(
         small("train.precision=bf16-mixed", "train.iterations=1"), tmp_path / "run", shapes.folder
     )
