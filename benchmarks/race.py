@@ -71,7 +71,7 @@ def race(
 
 
 def _able(contestants: Sequence[str]) -> list[str]:
-    """Those without bfloat16, where it would take an hour; all of them elsewhere."""
+    """Those without bfloat16, where it is computed number by number; all of them elsewhere."""
     import torch
 
     from pipeline.models.processor import lacks_bfloat16

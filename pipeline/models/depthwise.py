@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.processor import learns_without_avx_512
+from pipeline.models.weight_gradient import gradients
 
 #: Up to which oneDNN's atrous convolution itself, without its gradients, is fast in float32.
 SMALL_RATE = 4
@@ -87,19 +88,16 @@ class _InFullPrecision(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        stride, rate = ctx.stride, ctx.rate
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+        pad = ctx.rate * (weight.shape[-1] // 2)
+        of_x, of_weight = gradients(
             _full(outer),
             _full(x),
             _full(weight),
-            bias_sizes=None,
-            stride=[stride, stride],
-            padding=[rate * (weight.shape[-1] // 2)] * 2,
-            dilation=[rate, rate],
-            transposed=False,
-            output_padding=[0, 0],
+            ctx.stride,
+            (pad, pad),
+            ctx.rate,
+            asked=ctx.needs_input_grad[:2],
             groups=x.shape[1],
-            output_mask=[ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
         )
         of_x = None if of_x is None else of_x.to(x.dtype)
         return of_x, None if of_weight is None else of_weight.to(weight.dtype), None, None

@@ -1,12 +1,11 @@
 """The gradient of a convolution's weights, where oneDNN computes it slowly.
 
 On a processor with AVX2 and no AVX-512, oneDNN takes four times as long for the weights' gradient
-of a 3x3 convolution of large channels-last maps as for the same maps in torch's usual order: longer
-than for all the rest of a DeepLabv3+ training step. Copied into that order some rows at a time, the
-maps stay in the cache, and the copies cost nothing to speak of.
+of a 3x3 convolution of large channels-last maps as for the same maps in torch's usual order. Copied
+into that order some rows at a time, the maps stay in the cache, and the copies cost little.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,8 +85,8 @@ class _InStrips(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            pad = [ctx.padding] * 2
-            of_x = _backward(outer, x, weight, ctx.stride, pad, ctx.rate, [True, False, False])[0]
+            pad = (ctx.padding, ctx.padding)
+            of_x, _ = gradients(outer, x, weight, ctx.stride, pad, ctx.rate, asked=(True, False))
         if ctx.needs_input_grad[1]:
             of_weight = of_weights(outer, x, weight, ctx.stride, ctx.padding, ctx.rate)
         if ctx.needs_input_grad[2]:
@@ -120,21 +119,36 @@ def of_weights(
             seen = image[:, :, max(top, 0) : min(bottom, height)]
             seen = F.pad(seen, (0, 0, max(-top, 0), max(bottom - height, 0)))
             maps, change = seen.contiguous(), strip.contiguous()
-            mask, pad = [False, True, False], [0, padding]
-            total += _backward(change, maps, usual, stride, pad, rate, mask)[1]
+            pad = (0, padding)
+            _, part = gradients(change, maps, usual, stride, pad, rate, asked=(False, True))
+            total += cast(Tensor, part)
     return total
 
 
-def _backward(
+def gradients(
     outer: Tensor,
     x: Tensor,
     weight: Tensor,
     stride: int,
-    padding: list[int],
+    padding: tuple[int, int],
     rate: int,
-    mask: list[bool],
-) -> tuple[Tensor, ...]:
-    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+    *,
+    asked: tuple[bool, bool],
+    groups: int = 1,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of a convolution by torch's own way, with respect to its input and its weights.
+
+    Args:
+        outer: the result's gradient, N x O x h x w.
+        x: N x C x H x W.
+        weight: O x C / groups x k x k.
+        stride: of the result.
+        padding: zeros above and below, left and right of the input.
+        rate: pixels between the taps.
+        asked: which of the two are computed; another is None.
+        groups: of channels.
+    """
+    of_x, of_weight, _ = torch.ops.aten.convolution_backward(
         outer,
         x,
         weight,
@@ -144,7 +158,7 @@ def _backward(
         dilation=[rate, rate],
         transposed=False,
         output_padding=[0, 0],
-        groups=1,
-        output_mask=mask,
+        groups=groups,
+        output_mask=[*asked, False],
     )
-    return gradients
+    return of_x, of_weight
